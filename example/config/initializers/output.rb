@@ -1,0 +1,2 @@
+# What is printed reaches `docker compose logs` at once, not when a buffer is full.
+$stdout.sync = true
