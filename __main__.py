@@ -1,0 +1,41 @@
+"""Relève: wires the stack's configuration to its components."""
+
+from pathlib import Path
+
+import pulumi
+from pulumi.runtime.config import CONFIG
+
+import settings
+from components.image import ReleaseImage, ReleaseImageArgs
+from components.rollout import ComposeRollout, ComposeRolloutArgs
+from release import compose_file
+from release.errors import ReleaseError
+
+PROJECT = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Declares the release's image and its rollout."""
+    stack = settings.load(CONFIG.get(), PROJECT / f"Pulumi.{pulumi.get_stack()}.yaml")
+    (server,) = stack.servers
+    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image))
+    rollout = ComposeRollout(
+        server.name,
+        ComposeRolloutArgs(
+            image=image.name,
+            digest=image.digest,
+            server=server,
+            app=stack.app,
+            health=stack.health,
+            compose_file=compose_file.read(PROJECT, stack.app.compose_file) if stack.app.compose_file else None,
+        ),
+    )
+    pulumi.export("release", rollout.release)
+    pulumi.export("url", server.url)
+
+
+try:
+    main()
+except ReleaseError as error:
+    # A RunError is printed alone, without a traceback.
+    raise pulumi.RunError(str(error)) from None

@@ -1,0 +1,159 @@
+"""ReleaseImage: the image that a tag stands for, built only if the registry does not hold it yet."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+from pulumi_command import local
+from pulumi_docker import DockerBuildArgs, Image
+
+from release import registry, source
+from release.errors import ReleaseError
+from release.reference import ImageReference
+from release.registry import Absent, Present, TagState, Unreachable
+from settings import ImageSettings
+
+PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
+CONTEXT = ".releve/context"
+"""The exported build context, relative to the project: the same on every machine, because another path is a diff."""
+
+
+@dataclass(frozen=True)
+class ReleaseImageArgs:
+    """What is released.
+
+    tag:      the release's tag
+    settings: the repository and how to build the image. Without a source, this stack only deploys what others released.
+    """
+
+    tag: str
+    settings: ImageSettings
+
+
+class ReleaseImage(pulumi.ComponentResource):
+    """The image of a release tag, by digest. A tag once released never moves and is never built again.
+
+    The registry says whether the tag exists. Its answer is kept as a decision until the tag or the source changes, so
+    that a registry that is down, or a tag that this very program has pushed, changes nothing. Where the tag is absent,
+    the image is built under a candidate's name and gets the tag only then.
+
+    Raises ReleaseError where the source cannot be used. A tag that can neither be deployed nor built stops the preview.
+    """
+
+    reference: pulumi.Output[str]
+    """repository:tag@sha256:…"""
+    digest: pulumi.Output[str]
+    """sha256:…"""
+
+    def __init__(self, name: str, args: ReleaseImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("releve:index:ReleaseImage", name, None, opts)
+        self._name = name
+        self.name = ImageReference(args.settings.repository, args.tag)
+        self._settings = args.settings
+        self._source = self._read_source()
+        for warning in self._source.warnings if self._source else ():
+            pulumi.log.warn(warning, self)
+        decision = self._decide(registry.probe(self.name))
+        # The one place where an apply creates resources: the decision's output is its first input, which is known in
+        # a preview, too, so the preview shows what the update will do.
+        self.digest = decision.output.apply(self._released)
+        self.reference = self.digest.apply(lambda digest: str(self.name.with_digest(digest)))
+        self.register_outputs({"reference": self.reference, "digest": self.digest})
+
+    def _read_source(self) -> source.Source | None:
+        settings = self._settings
+        return source.read(settings.source, settings.platform, PROJECT_DIRECTORY) if settings.source else None
+
+    def _decide(self, state: TagState) -> pulumi.Stash:
+        """Keeps what the registry said when this tag and source were first seen; the digest, or "" for: build it."""
+        fingerprint = self._source.fingerprint if self._source else "no source"
+
+        def refuse(_: pulumi.ResourceHookArgs) -> None:
+            # Runs only when the decision is new: a registry that is down does not matter to a release already made.
+            if problem := self._refusal(state):
+                raise ReleaseError(problem)
+            self._tell(state)
+
+        return pulumi.Stash(
+            f"{self._name}-decision",
+            input=state.digest if isinstance(state, Present) else "",
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                ignore_changes=["input"],
+                replacement_trigger=[str(self.name), fingerprint],
+                hooks=pulumi.ResourceHookBinding(
+                    before_create=[
+                        pulumi.ResourceHook(
+                            f"{self._name}-decision", refuse, opts=pulumi.ResourceHookOptions(on_dry_run=True)
+                        )
+                    ]
+                ),
+            ),
+        )
+
+    def _refusal(self, state: TagState) -> str | None:
+        image = self.name
+        match state:
+            case Unreachable(reason):
+                return f"whether {image} is released is not known, so nothing is built: {reason}"
+            case Absent() if self._source is None:
+                return (
+                    f"{image} is not in the registry, and this stack has no image.source to build it from. "
+                    f"Release it from the stack that builds, for example: "
+                    f"pulumi config set tag {image.tag} -s staging && pulumi up -s staging"
+                )
+            case _:
+                return None
+
+    def _tell(self, state: TagState) -> None:
+        """Says that the source at hand is not what the released tag was made of, when that is so."""
+        if not isinstance(state, Present) or self._source is None:
+            return
+        image = self.name
+        if registry.probe(image.candidate(self._source.fingerprint)) != state:
+            pulumi.log.warn(
+                f"{image} is released already and a released tag never moves: it is used as it is, nothing is built. "
+                f"The source in {self._source.checkout} is not what it was made of; to release that, set a new tag.",
+                self,
+            )
+
+    def _released(self, digest: str) -> pulumi.Output[str]:
+        return pulumi.Output.from_input(digest) if digest else self._build_and_publish()
+
+    def _build_and_publish(self) -> pulumi.Output[str]:
+        image, built, how = self.name, self._source, self._settings.source
+        # The decision to build is only made with a source, and made anew when that goes.
+        assert built  # noqa: S101
+        assert how  # noqa: S101
+        built.export(PROJECT_DIRECTORY / CONTEXT)
+        candidate = Image(
+            f"{self._name}-candidate",
+            image_name=str(image.candidate(built.fingerprint)),
+            build=DockerBuildArgs(
+                context=CONTEXT,
+                dockerfile=f"{CONTEXT}/{how.dockerfile}",
+                args=dict(how.args),
+                target=how.target,
+                platform=self._settings.platform,
+            ),
+            # A later release takes it out of the program; that must be free of any call.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+        )
+        candidate_digest = candidate.repo_digest.apply(lambda reference: reference.rpartition("@")[2])
+        published = local.Command(
+            f"{self._name}-publish",
+            create=candidate_digest.apply(
+                lambda digest: shlex.join([sys.executable, "-m", "release.publish", str(image), digest])
+            ),
+            dir=str(PROJECT_DIRECTORY),
+            triggers=[str(image), candidate_digest],
+            add_previous_output_in_env=False,
+            # Paths of this machine, which must not be a change on another one.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["create", "dir"]),
+        )
+        digest: pulumi.Output[str] = published.stdout.apply(str.strip)
+        return digest

@@ -1,0 +1,173 @@
+"""ComposeRollout: one release on one server that runs it with Docker Compose, as a chain of remote commands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pulumi
+from pulumi_command import remote
+
+from release import steps
+from release.compose_file import ComposeFile
+from release.reference import ImageReference
+from settings import AppSettings, HealthSettings, ServerSettings, StepName
+
+SCRIPT = Path(__file__).resolve().parent.parent / "server" / "rollout.sh"
+
+DIALS = 3
+"""Attempts to reach a server, and seconds for each: a server that is up answers the first."""
+DIAL_TIMEOUT = 10
+
+
+@dataclass(frozen=True)
+class ComposeRolloutArgs:
+    """What is rolled out, where, and how.
+
+    image:        repository and tag of the release
+    digest:       the digest of its image
+    compose_file: the Compose file that the repository keeps, or None: the server's own is edited
+    """
+
+    image: ImageReference
+    digest: pulumi.Input[str]
+    server: ServerSettings
+    app: AppSettings
+    health: HealthSettings
+    compose_file: ComposeFile | None
+
+
+class ComposeRollout(pulumi.ComponentResource):
+    """A release on one server. Each step is a resource, so a retry resumes at the step that failed.
+
+    A step runs when the tag, the digest, the specification or the step before it changed. How the server is reached,
+    the script's version, timeouts and the health gate are no reason for a rollout; the next one uses them as they are.
+    Destroying the resource leaves the server as it is: nothing here has a `delete`.
+    """
+
+    release: pulumi.Output[str]
+    """The image that serves, as repository:tag@digest, known once the last step is done."""
+
+    def __init__(self, name: str, args: ComposeRolloutArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("releve:index:ComposeRollout", name, None, opts)
+        self._name = name
+        self._args = args
+        self._script = steps.Script(SCRIPT.read_text(encoding="utf-8"))
+        image = pulumi.Output.from_input(args.digest).apply(args.image.with_digest)
+        if args.compose_file:
+            self._check(args.compose_file)
+
+        previous = self._install()
+        # The id of `install` is left out of the chain: a new script is no reason for a rollout.
+        chain: pulumi.Input[str] = ""
+        for step in steps.plan(args.app, args.health, args.server):
+            previous = self._step(step, image, chain, depends_on=previous)
+            chain = previous.id
+        self.release = pulumi.Output.all(image, chain).apply(lambda done: str(done[0]))
+        self.register_outputs({"release": self.release})
+
+    def _install(self) -> remote.Command:
+        args = self._args
+        return self._command(
+            StepName.INSTALL,
+            create=steps.install_command(self._script, args.app),
+            stdin=self._script.text,
+            triggers=[self._script.sha256, args.server.host, args.app.directory],
+        )
+
+    def _step(
+        self,
+        step: steps.Step,
+        image: pulumi.Output[ImageReference],
+        chain: pulumi.Input[str],
+        depends_on: pulumi.Resource,
+    ) -> remote.Command:
+        args = self._args
+        compose_file = args.compose_file if step.takes_compose_file else None
+        return self._command(
+            step.name,
+            create=image.apply(lambda image: steps.step_command(step, self._script, args.app, image)),
+            # Secret, and so encrypted in the state: people write passwords into Compose files.
+            stdin=pulumi.Output.secret(
+                image.apply(lambda image: compose_file.with_image(args.app.services, str(image)))
+            )
+            if compose_file
+            else None,
+            # The tag first: a preview then shows old → new even while the digest is not known.
+            triggers=[str(args.image.tag), pulumi.Output.from_input(args.digest), self._specification(), chain],
+            depends_on=depends_on,
+        )
+
+    def _command(
+        self,
+        step: StepName,
+        create: pulumi.Input[str],
+        stdin: pulumi.Input[str] | None,
+        triggers: list[pulumi.Input[str]],
+        depends_on: pulumi.Resource | None = None,
+    ) -> remote.Command:
+        return remote.Command(
+            f"{self._name}-{step}",
+            connection=self._connection(),
+            create=create,
+            stdin=stdin,
+            triggers=triggers,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=depends_on,
+                # A changed key, script or timeout alone would run this one step again, outside the chain.
+                ignore_changes=["connection", "create", "stdin", "addPreviousOutputInEnv"],
+            ),
+        )
+
+    def _connection(self) -> remote.ConnectionArgs:
+        server = self._args.server
+        key = pulumi.Output.secret(server.private_key.get_secret_value()) if server.private_key else None
+        proxy = server.jump and remote.ProxyConnectionArgs(
+            host=server.jump.host,
+            port=server.jump.port,
+            user=server.jump.user,
+            host_key=server.jump.host_key,
+            private_key=key,
+            dial_error_limit=DIALS,
+            per_dial_timeout=DIAL_TIMEOUT,
+        )
+        return remote.ConnectionArgs(
+            host=server.host,
+            port=server.port,
+            user=server.user,
+            host_key=server.host_key,
+            private_key=key,
+            dial_error_limit=DIALS,
+            per_dial_timeout=DIAL_TIMEOUT,
+            proxy=proxy,
+        )
+
+    def _specification(self) -> str:
+        """SHA-256 of everything besides the image that makes a rollout another one."""
+        args = self._args
+        specification = {
+            "repository": args.image.repository,
+            "host": args.server.host,
+            "directory": args.app.directory,
+            "services": args.app.services,
+            "strategy": args.app.strategy,
+            "composeFile": args.compose_file.text if args.compose_file else None,
+            "assets": args.app.assets,
+            "precompile": args.app.precompile,
+        }
+        return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()
+
+    def _check(self, compose_file: ComposeFile) -> None:
+        """Refuses, in the preview already, a file that no release can be set in; names what else is interrupted."""
+        services = self._args.app.services
+        compose_file.with_image(services, str(self._args.image))
+        for dependant in compose_file.dependants(services):
+            pulumi.log.warn(
+                f"service {dependant} is tied to {' or '.join(services)} (volumes_from, links, a shared namespace or "
+                f"depends_on with restart): Compose recreates or restarts it, too, at each rollout",
+                self,
+            )

@@ -1,0 +1,173 @@
+"""The application's source: a git checkout, its fingerprint, and a clean build context made from what is committed.
+
+The work tree itself is never built: what lies around in it (secrets, logs, half an edit) is not part of a release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from release.errors import ReleaseError
+from settings import SourceSettings
+
+LFS_POINTER = "^version https://git-lfs.github.com/spec/v1$"
+"""First line of a Git LFS pointer file (git-lfs, docs/spec.md)."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an image is built from, as read from git.
+
+    checkout:    the git checkout, or a directory inside one
+    tree:        git's id of the committed context
+    fingerprint: 64 hexadecimal digits, of everything that the image is made from: the same on every machine
+    warnings:    what the operator should know, one sentence each
+    """
+
+    checkout: Path
+    tree: str
+    fingerprint: str
+    warnings: tuple[str, ...]
+
+    def export(self, directory: Path) -> None:
+        """Makes `directory` hold the committed context, replacing what was there; does nothing when it does already.
+
+        Raises ReleaseError when git or the disk fails.
+        """
+        marker = directory.with_name(f"{directory.name}.tree")
+        if directory.is_dir() and marker.is_file() and marker.read_text() == self.tree:
+            return
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as scratch:
+            new, old = Path(scratch, "new"), Path(scratch, "old")
+            self._unpack(new)
+            marker.unlink(missing_ok=True)
+            if directory.exists():
+                directory.rename(old)
+            new.rename(directory)
+            new_marker = Path(scratch, "marker")
+            new_marker.write_text(self.tree)
+            new_marker.rename(marker)
+
+    def _unpack(self, directory: Path) -> None:
+        # A fixed umask: file modes are part of what Docker sees, and must not depend on who runs this.
+        with subprocess.Popen(
+            ["git", "-C", os.fspath(self.checkout), "-c", "tar.umask=0022", "archive", "--format=tar", self.tree],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as git:
+            assert git.stdout  # noqa: S101
+            assert git.stderr  # noqa: S101
+            with tarfile.open(fileobj=git.stdout, mode="r|") as archive:
+                # Links may point anywhere in a context; git has already refused names that leave the tree. As an
+                # attribute, because Python 3.11.2 does not know the argument yet.
+                archive.extraction_filter = lambda member, _path: member
+                archive.extractall(directory)  # noqa: S202
+            error = git.stderr.read().decode(errors="replace")
+        if git.returncode != 0:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise ReleaseError(f"git archive of {self.checkout} fails: {error.strip()}")
+
+
+def read(settings: SourceSettings, platform: str, project: Path) -> Source:
+    """Reads what is committed in the application's source.
+
+    platform: what the image is built for, for example "linux/amd64"
+    project:  the directory that settings.path is relative to
+    Raises ReleaseError when that is no git checkout with a commit, when the context or the Dockerfile is not in it, or
+    when it needs more than git gives: submodules, or files in Git LFS.
+    """
+    checkout = project / settings.path
+    if not checkout.is_dir():
+        raise ReleaseError(f"image.source.path: {checkout} is no directory. Clone the application's source there.")
+    tree = _tree(checkout, settings.context)
+    _refuse_incomplete(checkout, tree)
+    _require_dockerfile(checkout, tree, settings)
+    fingerprint = hashlib.sha256(
+        json.dumps([tree, settings.dockerfile, settings.target, sorted(settings.args.items()), platform]).encode()
+    ).hexdigest()
+    return Source(checkout, tree, fingerprint, tuple(_warnings(checkout, tree, settings.context)))
+
+
+def _tree(checkout: Path, context: str) -> str:
+    if _git(checkout, "rev-parse", "--is-inside-work-tree", check=False).strip() != "true":
+        raise ReleaseError(
+            f"image.source.path: {checkout} is not a git checkout, so a release could not say what it was made of. "
+            f"Run: git init, git add and git commit there, or point image.source.path at a checkout."
+        )
+    if not _git(checkout, "rev-parse", "--verify", "--quiet", "HEAD", check=False):
+        raise ReleaseError(f"image.source.path: {checkout} has no commit yet. Run: git commit")
+    tree = _git(checkout, "rev-parse", "--verify", "--quiet", f"HEAD:./{context}", check=False).strip()
+    if not tree or _git(checkout, "cat-file", "-t", tree).strip() != "tree":
+        raise ReleaseError(f"image.source.context: {context} is no directory in the last commit of {checkout}")
+    return tree
+
+
+def _refuse_incomplete(checkout: Path, tree: str) -> None:
+    entries = [line.split("\t", 1) for line in _git(checkout, "ls-tree", "-r", "-z", tree).split("\0") if line]
+    submodules = [name for meta, name in entries if meta.startswith("160000 ")]
+    if submodules:
+        raise ReleaseError(
+            f"image.source.path: {checkout} has submodules ({_listed(submodules)}), which git archive leaves empty. "
+            f"Build the image elsewhere and deploy its tag without image.source, or copy the files in."
+        )
+    # `<tree>:<name>` lines; exit status 1 means: no match.
+    pointers = _git(checkout, "grep", "-l", "-I", "-z", "--full-name", "-e", LFS_POINTER, tree, "--", check=False)
+    names = [name.partition(":")[2] for name in pointers.split("\0") if name]
+    if names:
+        raise ReleaseError(
+            f"image.source.path: {checkout} keeps files in Git LFS ({_listed(names)}); the commit holds only pointers "
+            f"to them. Build the image elsewhere and deploy its tag without image.source, or commit the files."
+        )
+
+
+def _require_dockerfile(checkout: Path, tree: str, settings: SourceSettings) -> None:
+    if _git(checkout, "cat-file", "-t", f"{tree}:{settings.dockerfile}", check=False).strip() != "blob":
+        raise ReleaseError(
+            f"image.source.dockerfile: {settings.dockerfile} is not in the last commit of {checkout} "
+            f"(context {settings.context}). Commit it there, or set image.source.dockerfile."
+        )
+
+
+def _warnings(checkout: Path, tree: str, context: str) -> list[str]:
+    warnings = []
+    # -z gives names unquoted; a rename has its old name as an entry of its own, which --no-renames avoids.
+    status = _git(checkout, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", ".")
+    changed = [entry[3:] for entry in status.split("\0") if entry]
+    if changed:
+        warnings.append(f"not committed in {checkout}, so not in the image: {_listed(changed)}")
+    names = [name for name in _git(checkout, "ls-tree", "-r", "-z", "--name-only", tree).split("\0") if name]
+    attributes = _git(
+        checkout, "check-attr", "--stdin", "-z", "export-ignore", stdin="\0".join(f"{context}/{n}" for n in names)
+    ).split("\0")
+    ignored = [attributes[i] for i in range(0, len(attributes) - 2, 3) if attributes[i + 2] == "set"]
+    if ignored:
+        warnings.append(f"marked export-ignore in {checkout}, so not in the image: {_listed(ignored)}")
+    return warnings
+
+
+def _listed(names: list[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _git(path: Path, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", os.fspath(path), *arguments],
+            input=stdin, capture_output=True, text=True, errors="surrogateescape", check=False,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise ReleaseError("git is not installed, and image.source needs it. Install git.") from None
+    # Not "no such checkout" but git refusing to look, for example at a directory of another owner: its words help.
+    if "dubious ownership" in done.stderr or (check and done.returncode != 0):
+        raise ReleaseError(f"image.source.path: git {arguments[0]} fails in {path}: {done.stderr.strip()}")
+    return done.stdout
