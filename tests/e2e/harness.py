@@ -1,0 +1,313 @@
+"""What the end-to-end tests act on: the sandbox, an application on its server, and a Pulumi project that releases it.
+
+Everything is driven by the commands that a person would use.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SANDBOX_DIRECTORY = CHECKOUT / ".sandbox-tests"
+SERVER = "server1"
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished command: its exit status, and everything it printed."""
+
+    status: int
+    output: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status == 0
+
+
+class Sandbox:
+    """The sandbox of the tests: a registry and a server."""
+
+    def __init__(self) -> None:
+        self.config: Config = {}
+
+    def up(self) -> None:
+        self.command("up", "--quiet")
+        stack_file = SANDBOX_DIRECTORY / "Pulumi.local.yaml"
+        self.config = yaml.safe_load(stack_file.read_text())["config"]
+        # What a killed run left in a kept sandbox holds the ports that the tests need.
+        for directory in self.as_root("find", "/apps", "-mindepth", "1", "-maxdepth", "1").splitlines():
+            if directory != "/apps/fabmanager":
+                self.command("remove", SERVER, directory)
+
+    def down(self) -> None:
+        self.command("down")
+
+    def command(self, name: str, *arguments: str, cwd: Path = CHECKOUT) -> str:
+        """Runs one of the sandbox's commands, which must succeed."""
+        done = self._run([str(CHECKOUT / "sandbox" / name), *arguments], cwd)
+        assert done.succeeded, f"sandbox/{name} {' '.join(arguments)} failed:\n{done.output}"
+        return done.output
+
+    def pulumi(self, project: Path, *arguments: str) -> Result:
+        """Runs a pulumi command in `project`, with the sandbox's environment."""
+        return self._run([str(CHECKOUT / "sandbox" / "run"), "pulumi", *arguments, "--non-interactive"], project)
+
+    def on_server(self, *command: str) -> str:
+        """Runs a command on the server as the user that releases; it must succeed."""
+        return self.command("ssh", SERVER, *command)
+
+    def as_root(self, *command: str) -> str:
+        """Runs a command on the server as root, without a login: what the tests alone may do."""
+        done = self._run(["docker", "exec", f"{self.prefix}-{SERVER}", *command], CHECKOUT)
+        assert done.succeeded, done.output
+        return done.output
+
+    def connections(self) -> int:
+        """How many SSH connections the server has accepted so far."""
+        return int(self.command("connections", SERVER))
+
+    @property
+    def prefix(self) -> str:
+        """What the names of this sandbox's containers begin with."""
+        port = self.registry.rpartition(":")[2]
+        return subprocess.run(
+            ["docker", "ps", "--filter", "label=releve.sandbox", "--filter", f"publish={port}",
+             "--format", '{{.Label "releve.sandbox"}}'],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()  # fmt: skip
+
+    @property
+    def registry(self) -> str:
+        """The registry's address, the same on this machine and on the server."""
+        return str(self.config["releve:image"]["repository"]).partition("/")[0]
+
+    @contextmanager
+    def registry_paused(self) -> Iterator[None]:
+        """The registry accepts connections and does not answer, as one that is overloaded."""
+        name = f"{self.prefix}-registry"
+        subprocess.run(["docker", "pause", name], check=True, capture_output=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["docker", "unpause", name], check=True, capture_output=True)
+
+    def manifests(self, repository: str) -> dict[str, str]:
+        """Tag → digest of everything that the registry holds under `repository`."""
+        base = f"http://{self.registry}/v2/{repository.partition('/')[2]}"
+        tags = httpx.get(f"{base}/tags/list").json().get("tags") or []
+        accept = {"Accept": "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
+                            "application/vnd.docker.distribution.manifest.v2+json"}  # fmt: skip
+        return {
+            tag: httpx.head(f"{base}/manifests/{tag}", headers=accept).headers["Docker-Content-Digest"] for tag in tags
+        }
+
+    @staticmethod
+    def _run(command: list[str], cwd: Path) -> Result:
+        done = subprocess.run(
+            command,
+            cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", check=False,
+        )  # fmt: skip
+        return Result(done.returncode, done.stdout)
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "RELEVE_SANDBOX": str(SANDBOX_DIRECTORY), "NO_COLOR": "1"}
+
+
+class Application:
+    """A Compose project in a directory of its own on the server, and the source it is built from."""
+
+    def __init__(self, sandbox: Sandbox, name: str, source: Path, port: int) -> None:
+        self.sandbox = sandbox
+        self.name = name
+        self.source = source
+        self.port = port
+        self.directory = f"/apps/{name}"
+        self.repository = f"{sandbox.registry}/{name}"
+
+    @property
+    def url(self) -> str:
+        """The public address, through nginx."""
+        return self.sandbox.command("url", SERVER, str(self.port)).strip()
+
+    def page(self) -> str:
+        return httpx.get(self.url, trust_env=False).text
+
+    def health(self) -> Any:
+        return httpx.get(f"{self.url}/health", trust_env=False).json()
+
+    def new_version(self, version: str, *options: str) -> None:
+        """Commits a new version of the source, as a developer would."""
+        self.sandbox.command("new-version", version, *options, "--in", str(self.source))
+
+    def commit(self, name: str, text: str) -> None:
+        """Commits a changed file of the source."""
+        (self.source / name).write_text(text)
+        subprocess.run(["git", "-C", self.source, "commit", "--quiet", "--all", "--message", name], check=True)
+
+    def read(self, name: str = "docker-compose.yml") -> str:
+        return self.sandbox.on_server("cat", f"{self.directory}/{name}")
+
+    def write(self, text: str, name: str = "docker-compose.yml") -> None:
+        """Writes a file of the project on the server, as somebody who edits it there."""
+        self.sandbox.on_server("sh", "-c", 'printf %s "$1" >"$2"', "sh", text, f"{self.directory}/{name}")
+
+    def containers(self) -> dict[str, str]:
+        """Service → container id of what runs."""
+        listing = self.sandbox.on_server(
+            "docker", "ps", "--no-trunc",
+            "--filter", f"label=com.docker.compose.project.working_dir={self.directory}",
+            "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}',
+        )  # fmt: skip
+        return dict(line.split() for line in listing.splitlines() if line)
+
+    def files(self) -> set[str]:
+        """Files of the directory that are not Relève's own."""
+        found = self.sandbox.as_root("find", self.directory, "-not", "-path", f"{self.directory}/.releve*")
+        return set(found.splitlines())
+
+    def would_recreate(self) -> str:
+        """What `docker compose up` by hand would do now; empty when nothing."""
+        dry_run = self.sandbox.on_server(
+            "sh", "-c", 'cd "$1" && docker compose up -d --remove-orphans --dry-run 2>&1', "sh", self.directory
+        )
+        return "\n".join(line for line in dry_run.splitlines() if re.search("Recreate|Create|Start", line))
+
+
+class Project:
+    """A copy of this checkout with one stack: what a person has on their machine."""
+
+    def __init__(self, sandbox: Sandbox, directory: Path, stack: str, config: Config) -> None:
+        self.sandbox = sandbox
+        self.directory = directory
+        self.stack = stack
+        self.stack_file = directory / f"Pulumi.{stack}.yaml"
+        copy_checkout(directory)
+        assert sandbox.pulumi(directory, "stack", "init", stack).succeeded
+        self.config = config
+        self.write()
+
+    def write(self) -> None:
+        """Writes the configuration to the stack file, as an editor would, keeping Pulumi's own lines."""
+        document = yaml.safe_load(self.stack_file.read_text()) if self.stack_file.exists() else {}
+        document = (document or {}) | {"config": self.config}
+        self.stack_file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
+
+    def set(self, key: str, value: Any) -> None:
+        """Sets a key by its path, for example `app.directory`; None removes it."""
+        first, *rest = key.split(".")
+        path = [f"releve:{first}", *rest]
+        target: Any = self.config
+        for part in path[:-1]:
+            target = target[int(part) if part.isdigit() else part]
+        last: Any = int(path[-1]) if path[-1].isdigit() else path[-1]
+        if value is None:
+            target.pop(last, None)
+        else:
+            target[last] = value
+        self.write()
+
+    def up(self) -> Result:
+        return self._pulumi("up", "--yes", "--skip-preview")
+
+    def preview(self, *options: str) -> Result:
+        return self._pulumi("preview", *options)
+
+    def release(self, tag: str) -> Result:
+        """Sets the tag and rolls it out; that must succeed."""
+        self.set("tag", tag)
+        done = self.up()
+        assert done.succeeded, done.output
+        return done
+
+    def is_unchanged(self) -> bool:
+        """Whether a preview finds nothing to do."""
+        return self.preview("--expect-no-changes").succeeded
+
+    def outputs(self) -> Any:
+        return json.loads(self._pulumi("stack", "output", "--json").output)
+
+    def state(self) -> str:
+        return self._pulumi("stack", "export").output
+
+    def remove(self) -> None:
+        """Forgets the stack. A failed `up` may have left operations pending, which destroy would stumble over."""
+        self._pulumi("stack", "rm", "--yes", "--force")
+        shutil.rmtree(self.directory)
+
+    def _pulumi(self, command: str, *options: str) -> Result:
+        return self.sandbox.pulumi(self.directory, command, "--stack", self.stack, *options)
+
+
+@contextmanager
+def placed(sandbox: Sandbox, name: str, source: Path, *, port: int, variant: str = "") -> Iterator[Application]:
+    """An application on the server, with its database and proxy up and no release yet; removed in every outcome.
+
+    source:  an empty directory, which becomes a clone of the example's checkout
+    variant: the Compose project's template, or empty for the usual one
+    """
+    subprocess.run(["git", "clone", "--quiet", SANDBOX_DIRECTORY / "app", source], check=True)
+    for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
+        subprocess.run(["git", "-C", source, "config", key, value], check=True)
+    application = Application(sandbox, name, source, port)
+    options = ["--port", str(port), *(["--variant", variant] if variant else [])]
+    try:
+        sandbox.command("place", SERVER, application.directory, *options)
+        yield application
+    finally:
+        sandbox.command("remove", SERVER, application.directory)
+
+
+@contextmanager
+def project_of(application: Application, directory: Path) -> Iterator[Project]:
+    """A project that releases `application`, removed in every outcome."""
+    config = copy.deepcopy(application.sandbox.config)
+    config["releve:image"]["repository"] = application.repository
+    config["releve:image"]["source"]["path"] = str(application.source)
+    config["releve:app"]["directory"] = application.directory
+    config["releve:servers"][0]["url"] = application.url
+    project = Project(application.sandbox, directory, application.name, config)
+    try:
+        yield project
+    finally:
+        project.remove()
+
+
+def steps_run(result: Result) -> list[str]:
+    """The steps on the server that an `up` ran, or a preview announced, each once and in order."""
+    found = re.findall(rf"{SERVER}-([a-z-]+) +(?:create|creating|replace|creat\w+ replacement)", result.output)
+    return list(dict.fromkeys(found))
+
+
+def built(result: Result) -> bool:
+    """Whether an `up` built an image; that a former one leaves the state is no build."""
+    return re.search(r"docker:index:Image \S+ (creat|updat|replac)", result.output) is not None
+
+
+def copy_checkout(directory: Path) -> None:
+    """Copies what git tracks or would track of this checkout, as a clone has it."""
+    listed = subprocess.run(
+        ["git", "-C", CHECKOUT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    for name in filter(None, listed.split("\0")):
+        if (CHECKOUT / name).is_file() and not name.startswith(("tests/", "example/")):
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(CHECKOUT / name, directory / name)
+    (directory / ".venv").symlink_to((CHECKOUT / ".venv").resolve())

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Stands for curl: records its command line and answers with $STUBS/response.answer.
+{
+    printf 'curl\037'
+    printf '%s\037' "$@"
+    printf '\036'
+} >>"$STUBS/record"
+if [ -e "$STUBS/response.answer" ]; then
+    cat "$STUBS/response.answer"
+else
+    printf 'HTTP/1.1 200 OK\r\nServer: puma\r\n\r\n{"status":"ok"}'
+fi

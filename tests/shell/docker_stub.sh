@@ -1,0 +1,35 @@
+#!/bin/sh
+# Stands for docker: records its command line, then answers from files in $STUBS, or as a server would where all is well.
+{
+    printf 'docker\037'
+    printf '%s\037' "$@"
+    printf '\036'
+} >>"$STUBS/record"
+
+answer() { # NAME DEFAULT
+    if [ -e "$STUBS/$1.answer" ]; then cat "$STUBS/$1.answer"; else printf '%s\n' "$2"; fi
+}
+
+# shellcheck source=/dev/null  # What a test wants to be otherwise.
+if [ -e "$STUBS/behaviour" ]; then . "$STUBS/behaviour"; fi
+
+case "$*" in
+    'compose version'*) answer compose-version 2.26.1 ;;
+    'version'*) answer version 26.1.5 ;;
+    *' config --quiet') ;;
+    'compose config'*) cat docker-compose.yml ;;
+    *' config --no-interpolate' | *' config') cat ;;
+    'ps '*label=releve.project=*) answer leftover '' ;;
+    'ps '*) # one container a service, named after it
+        for word in "$@"; do
+            case $word in label=com.docker.compose.service=*) answer containers "${word##*=}" ;; esac
+        done
+        ;;
+    'image inspect'*) answer image "sha256:wanted" ;;
+    'inspect'*.Mounts*) answer mounts 'bind||true|/app/public' ;;
+    'inspect'*RestartCount*) answer state '/shop-web-1 running, restarts: 0, started: today' ;;
+    'inspect'*NetworkMode*) answer network shop_default ;;
+    'inspect'*IPAddress*) answer address 172.18.0.2 ;;
+    'inspect'*.Image*) answer running sha256:wanted ;;
+    'wait '*) answer wait 0 ;;
+esac

@@ -1,0 +1,155 @@
+"""verify: the right image, running, and answering as wanted; the application's own words where it is not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.shell.server import IMAGE, Result, Server, side_by_side
+
+
+@pytest.fixture
+def released(server: Server) -> Server:
+    assert server.run("stop").status == 0
+    return server
+
+
+def verify(server: Server, *options: str, timeout: int = 1) -> Result:
+    return server.run("verify", *("--port", "3000", "--path", "/health", "--status", "200"), *options, timeout=timeout)
+
+
+def test_the_container_is_asked_as_the_proxy_would_ask_it(released: Server) -> None:
+    result = verify(released, "--url", "https://shop.example:8443/x", "--header", "X-Probe: a b", timeout=9)
+    assert result.status == 0, result
+    (curl,) = [call for call in released.calls() if call[0] == "curl"]
+    headers = {curl[index + 1] for index, word in enumerate(curl) if word == "--header"}
+    assert headers == {"Host: shop.example:8443", "X-Forwarded-Proto: https", "X-Probe: a b"}
+    assert curl[-1] == "http://172.18.0.2:3000/health"
+    assert curl[curl.index("--noproxy") + 1] == "*"
+
+
+def test_a_configured_header_wins_over_the_one_taken_from_the_url(released: Server) -> None:
+    verify(released, "--url", "https://shop.example", "--header", "host: other.example", timeout=9)
+    (curl,) = [call for call in released.calls() if call[0] == "curl"]
+    assert "host: other.example" in curl
+    assert "Host: shop.example" not in curl
+
+
+WRONG_ANSWERS = {
+    "nothing": ("", (), "no answer from http://172.18.0.2:3000/health"),
+    "not http": ("garbage", (), "no answer from http://172.18.0.2:3000/health"),
+    "another status": ("HTTP/1.1 500 Oops\r\n\r\nsorry", (), "answers 500, not 200"),
+    "a redirect": (
+        "HTTP/1.1 301 Moved\r\nLocation: https://shop.example/health\r\n\r\n",
+        (),
+        "answers 301, with a redirect to https://shop.example/health, not 200",
+    ),
+    "a string missing": (
+        "HTTP/1.1 200 OK\r\n\r\n{}",
+        ("--contains", '"redis":true'),
+        "answers 200, but without '\"redis\":true'",
+    ),
+    "in the headers only": ("HTTP/1.1 200 OK\r\nX: a.c\r\n\r\nabc", ("--contains", "a.c"), "but without 'a.c'"),
+    "no pattern": ("HTTP/1.1 200 OK\r\n\r\nab", ("--contains", "*"), "but without '*'"),
+    "one of two": ("HTTP/1.1 200 OK\r\n\r\nab", ("--contains", "ab", "--contains", "[a]"), "but without '[a]'"),
+}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """The results of all wrong answers: each lasts until its time is over."""
+
+    def run(case: str) -> Result:
+        server = Server(tmp_path_factory.mktemp("server"))
+        assert server.run("stop").status == 0
+        response, options, _ = WRONG_ANSWERS[case]
+        server.answer("response", response)
+        return verify(server, *options, timeout=4)
+
+    return side_by_side(run, WRONG_ANSWERS, at_once=len(WRONG_ANSWERS))
+
+
+@pytest.mark.parametrize("case", WRONG_ANSWERS)
+def test_another_answer_fails_when_the_time_is_over(results: dict[str, Result], case: str) -> None:
+    result = results[case]
+    _, _, message = WRONG_ANSWERS[case]
+    assert result.status == 1
+    assert message in result.errors
+    assert "The time allowed for this step, 4 s, is over" in result.errors
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        'HTTP/1.1 200 OK\r\nServer: puma\r\n\r\n{"status": "ok [*]"}\r\n\r\nmore',
+        'HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{"status": "ok [*]"}more',
+        'HTTP/2 200\r\n\r\n{"status": "ok [*]"}\nmore',
+    ],
+)
+def test_strings_are_searched_in_the_body_as_they_are(released: Server, response: str) -> None:
+    released.answer("response", response)
+    assert verify(released, "--contains", '"ok [*]"', "--contains", "more", timeout=9).status == 0
+
+
+def test_the_address_is_polled_until_it_answers(released: Server) -> None:
+    released.answer("response", "")
+    third = 'case "$(tr "\\036" "\\n" <"$STUBS/record" | grep -c ^curl)" in 3) rm -f "$STUBS/response.answer" ;; esac'
+    released.behave(third)
+    assert verify(released, timeout=9).status == 0
+    assert len([call for call in released.calls() if call[0] == "curl"]) == 4
+
+
+@pytest.mark.parametrize("state", ["exited", "restarting", "created"])
+def test_a_container_that_does_not_run_fails_at_once(released: Server, state: str) -> None:
+    released.answer("state", f"/shop-web-1 {state}, restarts: 0, started: x\n")
+    began = time.monotonic()
+    result = verify(released, timeout=30)
+    assert time.monotonic() - began < 10
+    assert result.status == 1
+    assert f"Not running: /shop-web-1 {state}" in result.errors
+
+
+def test_a_container_that_restarts_while_it_is_asked_fails_at_once(released: Server) -> None:
+    released.answer("response", "")
+    released.behave(
+        'case "$*" in *RestartCount*) date +%N >>"$STUBS/asked"'
+        ' ; echo "/shop-web-1 running, restarts: $(wc -l <"$STUBS/asked"), started: x"; exit ;; esac'
+    )
+    began = time.monotonic()
+    result = verify(released, timeout=30)
+    assert time.monotonic() - began < 10
+    assert result.status == 1
+    assert "A container stopped or was started again" in result.errors
+
+
+def test_a_container_of_another_image_fails_although_it_answers(released: Server) -> None:
+    released.answer("running", "sha256:old\n")
+    result = verify(released, timeout=9)
+    assert result.status == 1
+    assert f"A container of 'web' runs another image than {IMAGE}" in result.errors
+
+
+def test_a_service_without_a_container_fails(released: Server) -> None:
+    released.answer("containers", "")
+    result = verify(released, timeout=9)
+    assert result.status == 1
+    assert "The service 'web' has no container" in result.errors
+
+
+def test_the_last_log_lines_of_every_service_are_in_the_error(server: Server) -> None:
+    server.services = ("web", "worker")
+    server.compose_file.write_text(server.compose_file.read_text() + "  worker:\n    image: shop/app:1.0\n")
+    assert server.run("stop").status == 0
+    server.answer("running", "sha256:old\n")
+    server.behave('case "$*" in *logs*web) echo "puma: boom" ;; *logs*worker) echo "sidekiq: boom" ;; esac')
+    result = verify(server, timeout=9)
+    assert result.status == 1
+    assert "puma: boom" in result.errors
+    assert "sidekiq: boom" in result.errors
+
+
+def test_an_address_of_the_host_network_is_the_server_itself(released: Server) -> None:
+    released.answer("network", "host\n")
+    assert verify(released, timeout=9).status == 0
+    assert released.calls()[-1][-1] == "http://127.0.0.1:3000/health"

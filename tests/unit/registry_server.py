@@ -1,0 +1,124 @@
+"""A registry for tests: the manifests part of the distribution API, over real HTTP, in memory."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+INDEX = "application/vnd.oci.image.index.v1+json"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass
+class RegistryServer:
+    """What the registry holds and what it was asked.
+
+    manifests: by "path:tag" and "path@digest"
+    account:   "user:password" that it demands, or None
+    tokens:    whether it wants a token for it (as registries in the internet do) or the account itself
+    """
+
+    manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    requests: list[str] = field(default_factory=list)
+    account: str | None = None
+    tokens: bool = False
+    status: int | None = None
+    host: str = ""
+
+    def hold(self, path: str, tag: str, content: bytes, media_type: str = MANIFEST) -> str:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.manifests[f"{path}:{tag}"] = self.manifests[f"{path}@{digest}"] = (content, media_type)
+        return digest
+
+
+class _Handler(BaseHTTPRequestHandler):
+    registry: RegistryServer
+
+    def do_GET(self) -> None:
+        self.registry.requests.append(f"GET {self.path}")
+        if self.path.startswith("/token"):
+            self._token()
+        elif self.path == "/v2/":
+            self._answer(200, b"{}")
+        elif self._allowed():
+            stored = self.registry.manifests.get(self._key())
+            if stored:
+                self._answer(200, stored[0], stored[1])
+            else:
+                self._answer(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}')
+
+    def do_PUT(self) -> None:
+        self.registry.requests.append(f"PUT {self.path}")
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if self._allowed():
+            path, _, tag = self._key().rpartition(":")
+            self.registry.hold(path, tag, content, self.headers["Content-Type"])
+            self._answer(201, b"")
+
+    def _key(self) -> str:
+        path, _, name = self.path.removeprefix("/v2/").partition("/manifests/")
+        return f"{path}@{name}" if name.startswith("sha256:") else f"{path}:{name}"
+
+    def _allowed(self) -> bool:
+        if self.registry.status is not None:
+            self._answer(self.registry.status, b"<html>busy</html>", "text/html")
+            return False
+        if self.registry.account is None:
+            return True
+        expected = (
+            f"Bearer token-of-{self.registry.account}"
+            if self.registry.tokens
+            else f"Basic {_basic(self.registry.account)}"
+        )
+        if self.headers.get("Authorization") == expected:
+            return True
+        challenge = (
+            f'Bearer realm="http://{self.registry.host}/token",service="test"'
+            if self.registry.tokens
+            else 'Basic realm="test"'
+        )
+        self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"sign in"}]}', challenge=challenge)
+        return False
+
+    def _token(self) -> None:
+        if self.headers.get("Authorization") == f"Basic {_basic(str(self.registry.account))}":
+            self._answer(200, json.dumps({"token": f"token-of-{self.registry.account}"}).encode())
+        else:
+            self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}')
+
+    def _answer(self, status: int, body: bytes, kind: str = "application/json", challenge: str | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if challenge:
+            self.send_header("WWW-Authenticate", challenge)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving() -> Iterator[RegistryServer]:
+    registry = RegistryServer()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"registry": registry}))
+    registry.host = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield registry
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _basic(account: str) -> str:
+    return base64.b64encode(account.encode()).decode()

@@ -1,0 +1,58 @@
+"""To add a case, add a folder below compose/: before.yml with after.yml, or with refusal.txt, a part of the error."""
+
+from pathlib import Path
+
+import pytest
+
+from release import compose_file
+from release.compose_file import ComposeFile
+from release.errors import ReleaseError
+
+pytestmark = pytest.mark.unit
+
+CASES = sorted((Path(__file__).parent / "compose").iterdir())
+IMAGE = "ghcr.io/fablab/fabmanager:1.1.0@sha256:" + "0" * 64
+SERVICES = ("fabmanager", "worker")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if (case / "after.yml").exists()], ids=lambda case: case.name)
+def test_the_image_is_set_and_every_other_byte_stays(case: Path) -> None:
+    before = compose_file.read(case, "before.yml")
+    after = (case / "after.yml").read_bytes().decode()
+    assert before.with_image(SERVICES, IMAGE) == after
+    assert ComposeFile("after.yml", after).with_image(SERVICES, IMAGE) == after
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if (case / "refusal.txt").exists()], ids=lambda case: case.name
+)
+def test_a_file_in_which_the_image_cannot_be_set_alone_is_refused_with_the_reason(case: Path) -> None:
+    with pytest.raises(ReleaseError) as caught:
+        compose_file.read(case, "before.yml").with_image(SERVICES, IMAGE)
+    assert (case / "refusal.txt").read_text().strip() in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_refused_with_its_key(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match=r"app.composeFile: cannot read compose.yml"):
+        compose_file.read(tmp_path, "compose.yml")
+
+
+@pytest.mark.parametrize(
+    "tie",
+    [
+        "volumes_from: [fabmanager]",
+        "volumes_from: ['worker:ro']",
+        "links: ['fabmanager:app']",
+        "network_mode: service:fabmanager",
+        "depends_on: {fabmanager: {condition: service_started, restart: true}}",
+    ],
+)
+def test_services_that_compose_recreates_with_the_application_are_found(tie: str) -> None:
+    text = f"services:\n  fabmanager: {{image: a}}\n  worker: {{image: a}}\n  nginx:\n    image: nginx\n    {tie}\n"
+    assert ComposeFile("compose.yml", text).dependants(SERVICES) == ("nginx",)
+
+
+def test_a_service_that_merely_starts_after_the_application_is_no_dependant() -> None:
+    nginx = "{image: nginx, depends_on: [fabmanager], volumes_from: ['container:x']}"
+    text = f"services:\n  fabmanager: {{image: a}}\n  nginx: {nginx}\n"
+    assert ComposeFile("compose.yml", text).dependants(SERVICES) == ()

@@ -1,0 +1,163 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from release import source
+from release.errors import ReleaseError
+from release.source import Source
+from settings import SourceSettings
+
+pytestmark = pytest.mark.unit
+
+
+class Checkout:
+    """A git checkout of a small application."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        self.git("init", "--quiet", "--initial-branch=main")
+        self.write("Dockerfile", "FROM scratch\n")
+        self.write("app/main.rb", "puts 1\n")
+        self.commit()
+
+    def git(self, *arguments: str) -> None:
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "protocol.file.allow=always"]
+        subprocess.run(["git", "-C", self.path, *identity, *arguments], check=True, capture_output=True)
+
+    def write(self, name: str, text: str) -> None:
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    def commit(self) -> None:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "change")
+
+    def read(self, platform: str = "linux/amd64", **settings: object) -> Source:
+        return source.read(
+            SourceSettings.model_validate({"path": self.path.name, **settings}), platform, self.path.parent
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path / "app")
+
+
+def test_the_fingerprint_is_the_same_in_every_clone_and_under_every_umask(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.git("clone", "--quiet", str(checkout.path), str(tmp_path / "clone"))
+    clone = source.read(SourceSettings(path="clone"), "linux/amd64", tmp_path)
+    assert clone.fingerprint == checkout.read().fingerprint
+
+    modes = []
+    for umask, name in ((0o022, "open"), (0o077, "closed")):
+        before = os.umask(umask)
+        try:
+            clone.export(tmp_path / name)
+        finally:
+            os.umask(before)
+        modes.append({path.name: path.stat().st_mode for path in (tmp_path / name).rglob("*")})
+    assert modes[0] == modes[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"args": {"A": "1"}}, {"target": "app"}, {"platform": "linux/arm64"}, {"context": "app", "dockerfile": "main.rb"}],
+)
+def test_the_fingerprint_changes_with_everything_the_image_is_made_from(
+    checkout: Checkout, change: dict[str, object]
+) -> None:
+    assert checkout.read(**change).fingerprint != checkout.read().fingerprint  # type: ignore[arg-type]
+
+
+def test_the_context_holds_what_is_committed_and_nothing_that_lies_around(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.write(".env", "SECRET=1")
+    checkout.write("app/main.rb", "puts 2\n")
+    read = checkout.read()
+    read.export(tmp_path / "context")
+    files = {
+        str(path.relative_to(tmp_path / "context")) for path in (tmp_path / "context").rglob("*") if path.is_file()
+    }
+    assert files == {"Dockerfile", "app/main.rb"}
+    assert (tmp_path / "context/app/main.rb").read_text() == "puts 1\n"
+    assert any("not committed" in warning and ".env, app/main.rb" in _sorted(warning) for warning in read.warnings)
+
+
+def _sorted(warning: str) -> str:
+    head, _, names = warning.rpartition(": ")
+    return f"{head}: {', '.join(sorted(names.split(', ')))}"
+
+
+def test_a_context_that_holds_another_commit_is_replaced_as_a_whole(checkout: Checkout, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    checkout.read().export(context)
+    (checkout.path / "app/main.rb").unlink()
+    checkout.write("lib/new.rb", "")
+    checkout.commit()
+    checkout.read().export(context)
+    assert not (context / "app").exists()
+    assert (context / "lib/new.rb").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "context", "context.tree"]
+
+
+def test_an_export_that_was_interrupted_is_made_again(checkout: Checkout, tmp_path: Path) -> None:
+    context = tmp_path / "context"
+    checkout.read().export(context)
+    (tmp_path / "context.tree").unlink()
+    (context / "Dockerfile").unlink()
+    checkout.read().export(context)
+    assert (context / "Dockerfile").exists()
+
+
+def test_a_source_in_a_directory_of_a_checkout_is_read_from_there(checkout: Checkout) -> None:
+    checkout.write("web/Dockerfile", "FROM scratch\n")
+    checkout.commit()
+    read = source.read(SourceSettings(path="app/web"), "linux/amd64", checkout.path.parent)
+    assert read.tree == checkout.read(context="web").tree
+
+
+def test_paths_that_git_archive_drops_are_named(checkout: Checkout) -> None:
+    checkout.write(".gitattributes", "docs export-ignore\nsecret.rb export-ignore\n")
+    checkout.write("secret.rb", "")
+    checkout.commit()
+    assert any("export-ignore" in warning and "secret.rb" in warning for warning in checkout.read().warnings)
+
+
+def test_submodules_are_refused_by_name(checkout: Checkout, tmp_path: Path) -> None:
+    Checkout(tmp_path / "library")
+    checkout.git("submodule", "--quiet", "add", str(tmp_path / "library"), "vendor/library")
+    checkout.commit()
+    with pytest.raises(ReleaseError, match="submodules \\(vendor/library\\)"):
+        checkout.read()
+
+
+def test_files_in_git_lfs_are_refused_by_name(checkout: Checkout) -> None:
+    checkout.write("logo.png", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    checkout.commit()
+    with pytest.raises(ReleaseError, match="Git LFS \\(logo.png\\)"):
+        checkout.read()
+
+
+def test_a_source_that_is_not_there_or_not_in_git_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="is no directory"):
+        source.read(SourceSettings(path="missing"), "linux/amd64", tmp_path)
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(ReleaseError, match="is not a git checkout"):
+        source.read(SourceSettings(path="plain"), "linux/amd64", tmp_path)
+
+
+def test_a_checkout_without_a_commit_is_refused(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path / "empty"], check=True)
+    with pytest.raises(ReleaseError, match="has no commit yet"):
+        source.read(SourceSettings(path="empty"), "linux/amd64", tmp_path)
+
+
+def test_a_dockerfile_that_is_not_committed_is_refused_with_its_key(checkout: Checkout) -> None:
+    checkout.write("Dockerfile.prod", "FROM scratch\n")
+    with pytest.raises(ReleaseError, match=r"image.source.dockerfile: Dockerfile.prod is not in the last commit"):
+        checkout.read(dockerfile="Dockerfile.prod")
+    with pytest.raises(ReleaseError, match=r"image.source.context: web is no directory in the last commit"):
+        checkout.read(context="web")
