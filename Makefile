@@ -1,0 +1,41 @@
+# What people run. Everything here works on a clean clone: tools/ and sandbox/ install what is missing.
+.POSIX:
+.PHONY: help demo test test-fast lint sandbox clean
+
+PYTHON = .venv/bin/python
+SHELL_SCRIPTS = server/rollout.sh .ci/run $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
+
+help:
+	@echo 'make demo       fresh machine to a release that serves, and back, on a sandbox on this machine'
+	@echo 'make test       everything: lint, types, unit, shell, engine, e2e'
+	@echo 'make test-fast  what needs no Docker, in under a minute'
+	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
+	@echo 'make clean      removes what the others made in this checkout, and the sandbox'
+
+demo:
+	tools/python-env
+	sandbox/up
+	$(PYTHON) sandbox/demo
+
+test: lint
+	$(PYTHON) -m pytest tests/unit tests/shell tests/engine tests/e2e
+
+test-fast: lint
+	$(PYTHON) -m pytest tests/unit tests/shell
+
+lint:
+	tools/python-env
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --quiet --check .
+	.venv/bin/mypy .
+	.venv/bin/shellcheck --external-sources $(SHELL_SCRIPTS)
+
+sandbox:
+	tools/python-env
+	sandbox/up
+
+clean:
+	sandbox/down
+	RELEVE_SANDBOX=.sandbox-tests sandbox/down
+	rm -rf .releve .mypy_cache .ruff_cache .pytest_cache
+	rm -f .venv
