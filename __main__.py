@@ -18,6 +18,10 @@ def main() -> None:
     """Declares the release's image and its rollout."""
     stack = settings.load(CONFIG.get(), PROJECT / f"Pulumi.{pulumi.get_stack()}.yaml")
     (server,) = stack.servers
+    # Read and checked before the first resource: the engine begins to build while the rest of the program runs.
+    kept_file = compose_file.read(PROJECT, stack.app.compose_file) if stack.app.compose_file else None
+    if kept_file:
+        kept_file.with_image(stack.app.services, f"{stack.image.repository}:{stack.tag}")
     image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image))
     rollout = ComposeRollout(
         server.name,
@@ -27,7 +31,7 @@ def main() -> None:
             server=server,
             app=stack.app,
             health=stack.health,
-            compose_file=compose_file.read(PROJECT, stack.app.compose_file) if stack.app.compose_file else None,
+            compose_file=kept_file,
         ),
     )
     pulumi.export("release", rollout.release)

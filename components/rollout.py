@@ -28,7 +28,8 @@ class ComposeRolloutArgs:
 
     image:        repository and tag of the release
     digest:       the digest of its image
-    compose_file: the Compose file that the repository keeps, or None: the server's own is edited
+    compose_file: the Compose file that the repository keeps, in which the image can be set; or None: the server's own
+                  is edited
     """
 
     image: ImageReference
@@ -56,8 +57,7 @@ class ComposeRollout(pulumi.ComponentResource):
         self._args = args
         self._script = steps.Script(SCRIPT.read_text(encoding="utf-8"))
         image = pulumi.Output.from_input(args.digest).apply(args.image.with_digest)
-        if args.compose_file:
-            self._check(args.compose_file)
+        self._name_dependants()
 
         previous = self._install()
         # The id of `install` is left out of the chain: a new script is no reason for a rollout.
@@ -91,7 +91,11 @@ class ComposeRollout(pulumi.ComponentResource):
             create=image.apply(lambda image: steps.step_command(step, self._script, args.app, image)),
             # Secret, and so encrypted in the state: people write passwords into Compose files.
             stdin=pulumi.Output.secret(
-                image.apply(lambda image: compose_file.with_image(args.app.services, str(image)))
+                image.apply(
+                    lambda image: steps.input_of(
+                        {"compose-file": compose_file.with_image(args.app.services, str(image))}
+                    )
+                )
             )
             if compose_file
             else None,
@@ -161,11 +165,10 @@ class ComposeRollout(pulumi.ComponentResource):
         }
         return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()
 
-    def _check(self, compose_file: ComposeFile) -> None:
-        """Refuses, in the preview already, a file that no release can be set in; names what else is interrupted."""
+    def _name_dependants(self) -> None:
+        """Names, in the preview already, what else is interrupted; on the server's own file, `pull` does."""
         services = self._args.app.services
-        compose_file.with_image(services, str(self._args.image))
-        for dependant in compose_file.dependants(services):
+        for dependant in self._args.compose_file.dependants(services) if self._args.compose_file else ():
             pulumi.log.warn(
                 f"service {dependant} is tied to {' or '.join(services)} (volumes_from, links, a shared namespace or "
                 f"depends_on with restart): Compose recreates or restarts it, too, at each rollout",

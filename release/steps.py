@@ -5,6 +5,7 @@ This is where words become a shell command line: quoting happens here, once. Wha
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import shlex
 from collections.abc import Iterable, Mapping
@@ -112,10 +113,16 @@ def step_command(step: Step, script: Script, app: AppSettings, image: ImageRefer
         *_repeated("--service", app.services),
         *("--timeout", str(step.seconds)),
         *step.options,
-        *(("--compose-file-on-stdin",) if app.compose_file and step.takes_compose_file else ()),
+        *(("--input-follows",) if app.compose_file and step.takes_compose_file else ()),
         *(("--", *step.command) if step.command else ()),
     )
     return shlex.join(arguments)
+
+
+def input_of(parts: Mapping[str, str]) -> str:
+    """What a step with `--input-follows` reads on standard input: a line for each named part, in base64."""
+    lines = [f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in parts.items()]
+    return "\n".join([*lines, "end", ""])
 
 
 def _limit(step: StepName, app: AppSettings) -> int:

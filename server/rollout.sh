@@ -14,7 +14,9 @@
 #   all but install: --release TAG  --image REPOSITORY:TAG@sha256:DIGEST
 #   pull, purge-assets: --asset PATH …      absolute, inside the containers of the first service
 #   pull: -- COMMAND …                      the command of precompile, which the image must have
-#   pull, stop: --compose-file-on-stdin     the Compose file comes from the repository, its images already set
+#   pull, stop: --input-follows             what is too long or too secret for an argument, on stdin, in lines:
+#       compose-file BASE64                     the Compose file comes from the repository, its images already set
+#       end                                     the last line: without it something is missing
 #   install: --compose-file-follows         the same; the server needs none yet
 #   verify: --port N --path /P --status N [--contains STRING …] [--header 'Name: value' …] [--url http://public.example]
 #
@@ -383,7 +385,7 @@ prepare_candidate() { # sets candidate, the Compose file of this release; reads 
     [ -w . ] || refuse "$(id -un) cannot write in $directory." 'Let the user of servers[].user own the directory.'
     [ -z "$override" ] || refuse_parts "$override"
     if [ "$compose_file_given" ]; then
-        in_time cat >"$candidate" || fail 'The Compose file on standard input ended early.'
+        mv -- "$scratch/compose-file" "$candidate"
         refuse_parts "$candidate"
     else
         refuse_parts "$compose_file"
@@ -623,7 +625,7 @@ fail_with_logs() { # MESSAGE: with the last lines of each service
 # ------------------------------------------------------------------------------------------------------------- steps
 
 check_tools() { # sets compose_version
-    for tool in flock timeout curl awk sha256sum docker; do
+    for tool in flock timeout curl awk sha256sum base64 docker; do
         command -v "$tool" >/dev/null || refuse "The server has no command '$tool'." 'Install it, then try again.'
     done
     if ! ask docker version --format '{{.Server.Version}}' >/dev/null; then
@@ -890,6 +892,21 @@ on_exit() {
     [ "$status" -eq 0 ] || [ -n "$reported" ] || complain "$step: ended unexpectedly with status $status."
 }
 
+read_input() { # NAME BASE64 … end: each into a file of the step's own, $scratch/NAME
+    name=''
+    in_time cat >"$scratch/input" || fail 'Standard input stays open.'
+    while IFS=' ' read -r name encoded; do
+        case $name in
+            compose-file) compose_file_given=yes ;;
+            end) break ;;
+            *) misuse "standard input: '$name' is unknown" ;;
+        esac
+        printf '%s\n' "$encoded" | base64 -d >"$scratch/$name" || refuse "What arrived as $name is damaged." 'Try again.'
+    done <"$scratch/input"
+    [ "$name" = end ] || refuse 'Standard input ended early: the connection broke.' 'Try again.'
+    rm -- "$scratch/input"
+}
+
 work_in() { # DIRECTORY: for temporary files
     scratch=$1
     trap on_exit EXIT
@@ -916,7 +933,8 @@ parse() { # ARGUMENT …: sets command_at, the number of arguments before those 
     while [ $# -gt 0 ]; do
         case $1 in
             --) break ;;
-            --compose-file-on-stdin | --compose-file-follows) compose_file_given=yes ;;
+            --input-follows) input_follows=yes ;;
+            --compose-file-follows) compose_file_given=yes ;;
             *)
                 [ $# -gt 1 ] || misuse "'$1' is unknown, or has no value"
                 set_option "$1" "$2"
@@ -930,7 +948,7 @@ parse() { # ARGUMENT …: sets command_at, the number of arguments before those 
 }
 
 main() {
-    directory='' script_name='' release='' image='' services='' timeout='' assets='' compose_file_given=''
+    directory='' script_name='' release='' image='' services='' timeout='' assets='' compose_file_given='' input_follows=''
     port='' path='' wanted_status='' contains='' headers='' url=''
     step='' reported='' log='' override='' script=${RELEVE_SCRIPT-}
     unset RELEVE_SCRIPT
@@ -964,6 +982,7 @@ main() {
     mkdir -- "$scratch"
     start_log
     oneoff_name=releve-$(printf '%s' "$directory" | sha256sum | cut -c 1-12)-$step
+    [ -z "$input_follows" ] || read_input
     clear_leftovers
     case $step in
         pull) step_pull "$@" ;;

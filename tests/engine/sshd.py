@@ -69,6 +69,14 @@ def sshd(directory: Path) -> Iterator[Server]:
         process.wait()
 
 
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A port that refuses connections: taken, so that nobody else begins to listen there, and not listened on."""
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
 def free_port() -> int:
     """A port on which nobody listens."""
     with socket.socket() as listener:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.harness import WAIT_SECONDS, Outcome, Stack, events, kill, wait_until
-from tests.engine.sshd import Server, free_port
+from tests.engine.sshd import Server, closed_port
 
 pytestmark = pytest.mark.engine
 
@@ -223,8 +223,8 @@ def test_a_command_killed_by_a_signal_fails_the_step(server_stack: Stack) -> Non
 
 
 def test_a_server_that_does_not_listen_fails_after_the_allowed_attempts(server_stack: Stack) -> None:
-    nowhere = f"{{**SERVER, 'port': {free_port()}}}"
-    outcome = server_stack.up(step(create="true", connection=nowhere))
+    with closed_port() as port:
+        outcome = server_stack.up(step(create="true", connection=f"{{**SERVER, 'port': {port}}}"))
     assert not outcome.succeeded
     assert "connection refused" in outcome.messages.lower()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from release import steps
 from tests.shell.compose_cases import CASES, Outcome, check_outcome, run_case
 from tests.shell.normal_form import normal_form
 from tests.shell.server import IMAGE, Server, side_by_side
@@ -139,9 +140,22 @@ def test_the_form_with_variables_filled_in_is_compared_where_the_other_cannot_be
 REPOSITORY_FILE = f"# ours\nname: shop\nservices:\n  web:\n    image: {IMAGE}\n    restart: always # é\n"
 
 
+def as_input(compose_file: str) -> str:
+    return steps.input_of({"compose-file": compose_file})
+
+
+@pytest.mark.parametrize("cut", ["compose-file aGFsZg==\n", "compose-file aGFs", ""])
+def test_input_that_ended_early_changes_nothing(server: Server, cut: str) -> None:
+    before = server.compose_file.read_bytes()
+    result = server.run("stop", "--input-follows", stdin=cut)
+    assert result.status == 1
+    assert "Standard input ended early" in result.errors
+    assert server.compose_file.read_bytes() == before
+
+
 def test_the_repositorys_file_replaces_the_servers(server: Server) -> None:
     server.compose_file.chmod(0o640)
-    result = server.run("stop", "--compose-file-on-stdin", stdin=REPOSITORY_FILE)
+    result = server.run("stop", "--input-follows", stdin=as_input(REPOSITORY_FILE))
     assert result.status == 0, result
     assert server.compose_file.read_text() == REPOSITORY_FILE
     assert server.compose_file.stat().st_mode & 0o777 == 0o640
@@ -149,7 +163,7 @@ def test_the_repositorys_file_replaces_the_servers(server: Server) -> None:
 
 def test_the_repositorys_file_is_made_where_the_server_has_none(server: Server) -> None:
     server.compose_file.unlink()
-    result = server.run("stop", "--compose-file-on-stdin", stdin=REPOSITORY_FILE)
+    result = server.run("stop", "--input-follows", stdin=as_input(REPOSITORY_FILE))
     assert result.status == 0, result
     assert server.compose_file.read_text() == REPOSITORY_FILE
     assert server.compose_file.stat().st_mode & 0o777 == 0o644
@@ -157,7 +171,7 @@ def test_the_repositorys_file_is_made_where_the_server_has_none(server: Server) 
 
 def test_the_repositorys_file_must_name_the_image(server: Server) -> None:
     before = server.compose_file.read_bytes()
-    result = server.run("stop", "--compose-file-on-stdin", stdin=REPOSITORY_FILE.replace("app:2.0", "app:1.0"))
+    result = server.run("stop", "--input-follows", stdin=as_input(REPOSITORY_FILE.replace("app:2.0", "app:1.0")))
     assert result.status == 1
     assert f"does not give web the image {IMAGE}" in result.errors
     assert server.compose_file.read_bytes() == before
@@ -167,7 +181,7 @@ def test_the_repositorys_file_must_name_the_image(server: Server) -> None:
 def test_a_file_that_compose_does_not_accept_is_refused(server: Server, step: str) -> None:
     before = server.compose_file.read_bytes()
     server.behave('case "$*" in *config*) echo "services.web.x: not allowed" >&2; exit 15 ;; esac')
-    result = server.run(step, "--compose-file-on-stdin", stdin=REPOSITORY_FILE)
+    result = server.run(step, "--input-follows", stdin=as_input(REPOSITORY_FILE))
     assert result.status == 1
     assert "services.web.x: not allowed" in result.errors
     assert server.compose_file.read_bytes() == before

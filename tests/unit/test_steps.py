@@ -56,7 +56,7 @@ def test_the_command_comes_after_a_double_dash_in_the_steps_that_need_it() -> No
 
 def test_the_compose_file_of_the_repository_goes_to_the_steps_that_check_and_write_it() -> None:
     planned = commands(app(composeFile="compose.yml"))
-    assert {name for name, words in planned.items() if "--compose-file-on-stdin" in words} == {"pull", "stop"}
+    assert {name for name, words in planned.items() if "--input-follows" in words} == {"pull", "stop"}
 
 
 def test_the_health_gate_is_passed_on_whole() -> None:
