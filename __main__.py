@@ -29,13 +29,13 @@ def main() -> None:
             image=image.name,
             digest=image.digest,
             server=server,
-            app=stack.app,
-            health=stack.health,
+            settings=stack,
             compose_file=kept_file,
         ),
     )
     pulumi.export("release", rollout.release)
     pulumi.export("url", server.url)
+    pulumi.export("downtimeSeconds", rollout.downtime_seconds)
 
 
 try:

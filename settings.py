@@ -41,12 +41,32 @@ class ConfigurationError(ReleaseError):
 class Strategy(StrEnum):
     """How the running release is replaced by the next."""
 
+    STAGED = "staged"
+    """Everything that takes long while the old release serves; then one transaction, which any failure undoes."""
     IN_PLACE = "in-place"
     """The manual guide's order: stop, purge the assets, precompile, start. Down for as long as that takes."""
 
 
+class AssetsFrom(StrEnum):
+    """Where a release's assets come from."""
+
+    COMPILE = "compile"
+    """app.precompile makes them on the server, with the server's environment."""
+    IMAGE = "image"
+    """They were compiled when the image was built."""
+
+
+class Migrations(StrEnum):
+    """Whether the old release can work with the database of the new one."""
+
+    STOPPED = "stopped"
+    """It cannot: the services are stopped while the database is dumped and migrated."""
+    COMPATIBLE = "compatible"
+    """It can: it serves on meanwhile, and a release may run on a database that is ahead of it."""
+
+
 class StepName(StrEnum):
-    """The steps of a rollout, by the names that server/rollout.sh, app.stepTimeouts and the previews use."""
+    """The steps of a rollout and their parts, by the names that the script, app.stepTimeouts and previews use."""
 
     INSTALL = "install"
     PULL = "pull"
@@ -55,6 +75,15 @@ class StepName(StrEnum):
     PRECOMPILE = "precompile"
     UP = "up"
     VERIFY = "verify"
+    # Parts of `up`, when the strategy is `staged`.
+    PENDING = "pending"
+    DUMP = "dump"
+    MIGRATE = "migrate"
+    TASK = "task"
+    PUBLISH = "publish"
+    # Steps after it.
+    AFTER_UP = "after-up"
+    PURGE = "purge"
 
 
 def _check(test: Callable[[Any], object]) -> AfterValidator:
@@ -130,6 +159,15 @@ def _command(value: tuple[str, ...]) -> None:
 def _limited_steps(value: Mapping[StepName, int]) -> None:
     if StepName.VERIFY in value:
         raise ValueError("how long `verify` may take is health.timeout")
+    if StepName.AFTER_UP in value:
+        raise ValueError("how long each command of app.afterUp may take is app.stepTimeouts.task")
+
+
+def _commands(value: tuple[tuple[str, ...], ...]) -> None:
+    for command in value:
+        if not command:
+            raise ValueError("expected a list of commands, each a list of its words")
+        _command(command)
 
 
 def _one_server(value: tuple[object, ...]) -> None:
@@ -147,6 +185,12 @@ ServiceName = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 Url = Annotated[Text, _check(_url)]
+Words = Annotated[tuple[Text, ...], Field(strict=False)]
+Command = Annotated[Words, _check(_command)]
+Commands = Annotated[tuple[Words, ...], Field(strict=False), _check(_commands)]
+
+
+EnvironmentName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name: letters, digits and '_'")]
 
 
 class _Settings(BaseModel):
@@ -177,15 +221,20 @@ class AppSettings(_Settings):
     directory: AbsolutePath
     services: Annotated[tuple[ServiceName, ...], Field(strict=False), _check(_services)]
     compose_file: RelativePath | None = None
-    strategy: Annotated[Strategy, Field(strict=False)] = Strategy.IN_PLACE
+    strategy: Annotated[Strategy, Field(strict=False)] = Strategy.STAGED
     port: Port = 3000
     assets: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = ()
-    precompile: Annotated[tuple[Text, ...], Field(strict=False), _check(_command)] = (
-        "bundle",
-        "exec",
-        "rails",
-        "assets:precompile",
-    )
+    assets_from: Annotated[AssetsFrom, Field(strict=False)] = AssetsFrom.COMPILE
+    precompile: Command = ("bundle", "exec", "rails", "assets:precompile")
+    precompile_memory: Annotated[str, _matching(r"[1-9][0-9]*[bkmgBKMG]?", "a size, for example 512m")] | None = None
+    pending: Command = ()
+    migrate: Command = ("bundle", "exec", "rails", "db:migrate")
+    migrations: Annotated[Migrations, Field(strict=False)] = Migrations.STOPPED
+    before_up: Commands = ()
+    after_up: Commands = ()
+    log_files: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = ()
+    maintenance_page: RelativePath | None = None
+    downtime_budget: Annotated[int, Field(ge=0, le=86400)] | None = None
     step_timeouts: Annotated[Mapping[Annotated[StepName, Field(strict=False)], Seconds], _check(_limited_steps)] = {}
 
 
@@ -197,6 +246,18 @@ class HealthSettings(_Settings):
     contains: Annotated[tuple[Text, ...], Field(strict=False)] = ()
     headers: Mapping[Annotated[str, _matching(r"[A-Za-z0-9-]+", "an HTTP header's name")], Text] = {}
     timeout: Seconds = 120
+    settle: Annotated[int, Field(ge=0, le=3600)] = 10
+
+
+class BackupSettings(_Settings):
+    """backup: the dump before migrations."""
+
+    service: ServiceName | None = None
+    database: Text | None = None
+    user: Text | None = None
+    command: Command = ()
+    keep: Annotated[int, Field(ge=1, le=1000)] = 5
+    restore_on_failure: bool = False
 
 
 class JumpSettings(_Settings):
@@ -228,6 +289,9 @@ class Settings(_Settings):
     image: ImageSettings
     app: AppSettings
     health: HealthSettings = HealthSettings()
+    backup: BackupSettings = BackupSettings()
+    env: Mapping[EnvironmentName, SecretStr] | None = None
+    keep_releases: Annotated[int, Field(ge=1, le=100)] = 3
     servers: Annotated[tuple[ServerSettings, ...], Field(strict=False), _check(_one_server)]
 
 
@@ -252,8 +316,8 @@ def load(config: Mapping[str, str], stack_file: Path) -> Settings:
 
 
 def _structured(key: str, value: str) -> Any:
-    """Objects and lists arrive as JSON; a scalar key is its text, whatever it looks like."""
-    if key in _OBJECTS:
+    """Objects, lists and numbers arrive as JSON; the tag is its text, whatever it looks like."""
+    if key in _STRUCTURED:
         try:
             return json.loads(value)
         except ValueError:
@@ -261,7 +325,7 @@ def _structured(key: str, value: str) -> Any:
     return value
 
 
-_OBJECTS = frozenset(Settings.model_fields) - {"tag"}
+_STRUCTURED = frozenset(str(field.alias) for field in Settings.model_fields.values()) - {"tag"}
 
 
 def _unquoted_tag(stack_file: Path, delivered: str) -> str | None:
@@ -354,7 +418,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _is_secret(path: str) -> bool:
-    return path.endswith((".privateKey", ".password"))
+    return path.startswith("env.") or path.endswith((".privateKey", ".password"))
 
 
 def _shown(value: object) -> str:

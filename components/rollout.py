@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import os
+import re
+import secrets
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 from pulumi_command import remote
 
-from release import steps
+from release import environment, steps
 from release.compose_file import ComposeFile
 from release.reference import ImageReference
-from settings import AppSettings, HealthSettings, ServerSettings, StepName
+from settings import ServerSettings, Settings, StepName
 
 SCRIPT = Path(__file__).resolve().parent.parent / "server" / "rollout.sh"
 
@@ -28,6 +33,8 @@ class ComposeRolloutArgs:
 
     image:        repository and tag of the release
     digest:       the digest of its image
+    server:       the one of settings.servers that it goes to
+    settings:     the whole configuration of the stack
     compose_file: the Compose file that the repository keeps, in which the image can be set; or None: the server's own
                   is edited
     """
@@ -35,8 +42,7 @@ class ComposeRolloutArgs:
     image: ImageReference
     digest: pulumi.Input[str]
     server: ServerSettings
-    app: AppSettings
-    health: HealthSettings
+    settings: Settings
     compose_file: ComposeFile | None
 
 
@@ -50,31 +56,60 @@ class ComposeRollout(pulumi.ComponentResource):
 
     release: pulumi.Output[str]
     """The image that serves, as repository:tag@digest, known once the last step is done."""
+    downtime_seconds: pulumi.Output[float | None]
+    """For how long the site did not answer during the last rollout, as the server measured it; None: not measured."""
 
     def __init__(self, name: str, args: ComposeRolloutArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("releve:index:ComposeRollout", name, None, opts)
         self._name = name
         self._args = args
-        self._script = steps.Script(SCRIPT.read_text(encoding="utf-8"))
+        self._script = steps.Script.read(SCRIPT)
+        self._environment = self._fingerprint_environment()
         image = pulumi.Output.from_input(args.digest).apply(args.image.with_digest)
         self._name_dependants()
 
         previous = self._install()
         # The id of `install` is left out of the chain: a new script is no reason for a rollout.
         chain: pulumi.Input[str] = ""
-        for step in steps.plan(args.app, args.health, args.server):
+        said: pulumi.Output[str] = pulumi.Output.from_input("")
+        for step in steps.plan(args.settings, args.server):
             previous = self._step(step, image, chain, depends_on=previous)
             chain = previous.id
+            if step.name is StepName.UP:
+                said = previous.stdout
         self.release = pulumi.Output.all(image, chain).apply(lambda done: str(done[0]))
-        self.register_outputs({"release": self.release})
+        self.downtime_seconds = said.apply(steps.downtime_of)
+        self.register_outputs({"release": self.release, "downtime_seconds": self.downtime_seconds})
+
+    def _fingerprint_environment(self) -> list[pulumi.Input[str]]:
+        """For each variable of `env` its name, and something that changes with its value but does not tell it."""
+        values = self._environment_values()
+        if values is None:
+            return []
+        # Made once and kept in the state, encrypted: whoever reads the fingerprints cannot try values.
+        key = pulumi.Stash(
+            f"{self._name}-env-key",
+            input=pulumi.Output.secret(secrets.token_hex(32)),
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
+        ).output
+
+        def fingerprint(name: str) -> pulumi.Output[str]:
+            of_key = key.apply(lambda key: f"env {name} {environment.fingerprints(values, key)[name]}")
+            return pulumi.Output.unsecret(of_key)
+
+        return [fingerprint(name) for name in sorted(values)]
+
+    def _environment_values(self) -> dict[str, str] | None:
+        env = self._args.settings.env
+        return None if env is None else {name: value.get_secret_value() for name, value in env.items()}
 
     def _install(self) -> remote.Command:
         args = self._args
         return self._command(
             StepName.INSTALL,
-            create=steps.install_command(self._script, args.app),
+            create=steps.install_command(self._script, args.settings.app),
             stdin=self._script.text,
-            triggers=[self._script.sha256, args.server.host, args.app.directory],
+            triggers=[self._script.sha256, args.server.host, args.settings.app.directory],
         )
 
     def _step(
@@ -85,24 +120,37 @@ class ComposeRollout(pulumi.ComponentResource):
         depends_on: pulumi.Resource,
     ) -> remote.Command:
         args = self._args
-        compose_file = args.compose_file if step.takes_compose_file else None
         return self._command(
             step.name,
-            create=image.apply(lambda image: steps.step_command(step, self._script, args.app, image)),
-            # Secret, and so encrypted in the state: people write passwords into Compose files.
-            stdin=pulumi.Output.secret(
-                image.apply(
-                    lambda image: steps.input_of(
-                        {"compose-file": compose_file.with_image(args.app.services, str(image))}
-                    )
-                )
-            )
-            if compose_file
-            else None,
+            create=image.apply(lambda image: steps.step_command(step, self._script, args.settings, image, actor())),
+            stdin=self._input_of(step, image),
             # The tag first: a preview then shows old → new even while the digest is not known.
-            triggers=[str(args.image.tag), pulumi.Output.from_input(args.digest), self._specification(), chain],
+            triggers=[
+                str(args.image.tag),
+                pulumi.Output.from_input(args.digest),
+                self._specification(),
+                *self._environment,
+                chain,
+            ],
             depends_on=depends_on,
         )
+
+    def _input_of(self, step: steps.Step, image: pulumi.Output[ImageReference]) -> pulumi.Output[str] | None:
+        """What the step reads: secret, and so encrypted in the state. People write passwords into Compose files."""
+        services, compose_file = self._args.settings.app.services, self._args.compose_file
+        values = self._environment_values()
+        if not step.reads_candidate or (compose_file is None and values is None):
+            return None
+
+        def parts(image: ImageReference) -> str:
+            named = {}
+            if compose_file:
+                named["compose-file"] = compose_file.with_image(services, str(image))
+            if values is not None:
+                named["environment"] = environment.env_file(values)
+            return steps.input_of(named)
+
+        return pulumi.Output.secret(image.apply(parts))
 
     def _command(
         self,
@@ -152,25 +200,32 @@ class ComposeRollout(pulumi.ComponentResource):
 
     def _specification(self) -> str:
         """SHA-256 of everything besides the image that makes a rollout another one."""
-        args = self._args
+        args, app = self._args, self._args.settings.app
         specification = {
             "repository": args.image.repository,
             "host": args.server.host,
-            "directory": args.app.directory,
-            "services": args.app.services,
-            "strategy": args.app.strategy,
+            "directory": app.directory,
+            "services": app.services,
+            "strategy": app.strategy,
             "composeFile": args.compose_file.text if args.compose_file else None,
-            "assets": args.app.assets,
-            "precompile": args.app.precompile,
+            "assets": app.assets,
+            "assetsFrom": app.assets_from,
+            "precompile": app.precompile,
         }
         return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()
 
     def _name_dependants(self) -> None:
         """Names, in the preview already, what else is interrupted; on the server's own file, `pull` does."""
-        services = self._args.app.services
+        services = self._args.settings.app.services
         for dependant in self._args.compose_file.dependants(services) if self._args.compose_file else ():
             pulumi.log.warn(
                 f"service {dependant} is tied to {' or '.join(services)} (volumes_from, links, a shared namespace or "
                 f"depends_on with restart): Compose recreates or restarts it, too, at each rollout",
                 self,
             )
+
+
+def actor() -> str:
+    """Who is rolling out, for the server's history: the CI's account where there is one, else user@machine."""
+    name = os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN")
+    return re.sub(r"[^A-Za-z0-9@._+-]", "_", name or f"{getpass.getuser()}@{socket.gethostname()}")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from release.reference import ImageReference
-from settings import AppSettings, HealthSettings, ServerSettings, StepName, Strategy
+from settings import AppSettings, AssetsFrom, ServerSettings, Settings, StepName, Strategy
 
 SCRIPT_DIRECTORY = ".releve/bin"
 """Where the server keeps the script, relative to the application's directory."""
@@ -24,62 +26,143 @@ DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
     StepName.PURGE_ASSETS: 120,
     StepName.PRECOMPILE: 1800,
     StepName.UP: 300,
+    StepName.PENDING: 300,
+    StepName.DUMP: 1800,
+    StepName.MIGRATE: 1800,
+    StepName.TASK: 1800,
+    StepName.PUBLISH: 300,
+    StepName.PURGE: 300,
 }
 """Seconds. Generous for a small server on a slow line: Fab-manager's image is over 1 GB, its assets take minutes."""
+
+LIMITED_PARTS = (
+    StepName.STOP,
+    StepName.PENDING,
+    StepName.DUMP,
+    StepName.MIGRATE,
+    StepName.TASK,
+    StepName.PUBLISH,
+    StepName.UP,
+    StepName.PURGE,
+)
+"""Parts of the steps of `staged`, each with a time of its own."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One step on the server.
 
-    seconds:            how long it may take
-    options:            those of server/rollout.sh that do not depend on the release
-    command:            what the step runs in a one-off container, or empty
-    takes_compose_file: the step reads the Compose file from standard input, where the repository keeps it
+    seconds:           how long it may take
+    options:           those of server/rollout.sh that do not depend on the release
+    command:           what the step runs in a one-off container, or needs to know of that; or empty
+    reads_candidate:   the step reads the release's Compose file and environment on standard input, where the
+                       repository and the configuration keep them
     """
 
     name: StepName
     seconds: int
     options: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
-    takes_compose_file: bool = False
+    reads_candidate: bool = False
 
 
-def plan(app: AppSettings, health: HealthSettings, server: ServerSettings) -> tuple[Step, ...]:
+def plan(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
     """The steps of a rollout in order, after `install`."""
-    match app.strategy:
+    match settings.app.strategy:
+        case Strategy.STAGED:
+            return _staged(settings, server)
         case Strategy.IN_PLACE:
-            return _in_place(app, health, server)
+            return _in_place(settings, server)
 
 
-def _in_place(app: AppSettings, health: HealthSettings, server: ServerSettings) -> tuple[Step, ...]:
+def _in_place(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
     # Without assets on volumes there is nothing to purge, and what a precompile wrote would be lost with its container.
+    app = settings.app
     compiles = bool(app.assets and app.precompile)
     command = app.precompile if compiles else ()
     assets = _repeated("--asset", app.assets)
-    pull = Step(StepName.PULL, _limit(StepName.PULL, app), assets, command, takes_compose_file=True)
-    stop = Step(StepName.STOP, _limit(StepName.STOP, app), takes_compose_file=True)
-    purge = Step(StepName.PURGE_ASSETS, _limit(StepName.PURGE_ASSETS, app), assets)
-    precompile = Step(StepName.PRECOMPILE, _limit(StepName.PRECOMPILE, app), command=command)
-    up = Step(StepName.UP, _limit(StepName.UP, app))
-    verify = Step(StepName.VERIFY, health.timeout, _gate(app, health, server))
+    strategy = ("--strategy", app.strategy)
+    pull = Step(StepName.PULL, _limit(StepName.PULL, app), (*strategy, *assets), command, reads_candidate=True)
+    stop = Step(StepName.STOP, _limit(StepName.STOP, app), strategy, reads_candidate=True)
+    purge = Step(StepName.PURGE_ASSETS, _limit(StepName.PURGE_ASSETS, app), (*strategy, *assets))
+    precompile = Step(StepName.PRECOMPILE, _limit(StepName.PRECOMPILE, app), strategy, command)
+    up = Step(StepName.UP, _limit(StepName.UP, app), strategy)
+    verify = Step(StepName.VERIFY, settings.health.timeout, (*strategy, *_gate(settings, server)))
     return (pull, stop, *((purge, precompile) if compiles else ()), up, verify)
 
 
-def _gate(app: AppSettings, health: HealthSettings, server: ServerSettings) -> tuple[str, ...]:
+def _staged(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
+    app = settings.app
+    # Without a command that makes them there are no assets to stage.
+    assets = app.assets if app.precompile or app.assets_from is AssetsFrom.IMAGE else ()
+    common = (
+        *("--strategy", app.strategy),
+        *_repeated("--asset", assets),
+        *("--assets-from", app.assets_from),
+        *_repeated("--limit", (f"{part}={_limit(part, app)}" for part in LIMITED_PARTS)),
+        *("--limit", f"gate={settings.health.timeout}", "--limit", f"verify={settings.health.timeout}"),
+    )
+    # The command names the assets, so every step that looks for them has it. An image that holds them needs none.
+    command = app.precompile if assets and app.assets_from is AssetsFrom.COMPILE else ()
+
+    def step(name: StepName, *options: str) -> Step:
+        return Step(name, _limit(name, app), (*common, *options), command, reads_candidate=True)
+
+    memory = _optional("--precompile-memory", app.precompile_memory)
+    after_up = Step(StepName.AFTER_UP, _limit(StepName.TASK, app), (*common, *_numbered("--after-up", app.after_up)))
     return (
-        *("--port", str(app.port), "--path", health.path, "--status", str(health.status)),
+        step(StepName.PULL),
+        *((step(StepName.PRECOMPILE, *memory),) if assets else ()),
+        step(StepName.UP, *_gate(settings, server), *_transaction(settings)),
+        *((after_up,) if app.after_up else ()),
+        step(StepName.PURGE, "--keep-releases", str(settings.keep_releases)),
+    )
+
+
+def _gate(settings: Settings, server: ServerSettings) -> tuple[str, ...]:
+    health = settings.health
+    return (
+        *("--port", str(settings.app.port), "--path", health.path, "--status", str(health.status)),
         *_repeated("--contains", health.contains),
         *_repeated("--header", (f"{name}: {value}" for name, value in health.headers.items())),
-        *(("--url", server.url) if server.url else ()),
+        *_optional("--url", server.url),
+        *_repeated("--log-file", settings.app.log_files),
     )
+
+
+def _transaction(settings: Settings) -> tuple[str, ...]:
+    app, backup = settings.app, settings.backup
+    return (
+        *("--settle", str(settings.health.settle)),
+        *_repeated("--migrate", app.migrate),
+        *_repeated("--pending", app.pending),
+        *("--migrations", app.migrations),
+        *_numbered("--before-up", app.before_up),
+        *_optional("--maintenance-page", app.maintenance_page),
+        *_optional("--downtime-budget", app.downtime_budget),
+        *_optional("--backup-service", backup.service),
+        *_optional("--backup-database", backup.database),
+        *_optional("--backup-user", backup.user),
+        *_repeated("--backup-command", backup.command),
+        *("--backup-keep", str(backup.keep)),
+        *(("--restore-on-failure", "yes") if backup.restore_on_failure else ()),
+    )
+
+
+_SOURCE = re.compile(r"""(?m)^# shellcheck source=.*\n\. "\$\{0%/\*\}/([a-z_]+\.sh)"\n""")
 
 
 @dataclass(frozen=True)
 class Script:
-    """server/rollout.sh, installed on the server under a name that changes with its content."""
+    """The server's script, installed there under a name that changes with its content."""
 
     text: str
+
+    @classmethod
+    def read(cls, file: Path) -> Script:
+        """Reads server/rollout.sh with the parts that it sources put in their places: a server gets one file."""
+        text = file.read_text(encoding="utf-8")
+        return cls(_SOURCE.sub(lambda part: file.with_name(part[1]).read_text(encoding="utf-8"), text))
 
     @property
     def sha256(self) -> str:
@@ -105,15 +188,17 @@ def install_command(script: Script, app: AppSettings) -> str:
     return f'script=$(cat) && RELEVE_SCRIPT="$script" sh -c "$script" {shlex.join(["rollout.sh", "install", *options])}'
 
 
-def step_command(step: Step, script: Script, app: AppSettings, image: ImageReference) -> str:
-    """The command line of a step for `image`, which has a tag and a digest."""
+def step_command(step: Step, script: Script, settings: Settings, image: ImageReference, actor: str) -> str:
+    """The command line of a step for `image`, which has a tag and a digest. `actor`: who is rolling out."""
+    app = settings.app
+    has_input = step.reads_candidate and (app.compose_file or settings.env is not None)
     arguments = (
         *("sh", f"{app.directory}/{SCRIPT_DIRECTORY}/{script.name}", step.name),
         *("--directory", app.directory, "--release", str(image.tag), "--image", str(image)),
         *_repeated("--service", app.services),
-        *("--timeout", str(step.seconds)),
+        *("--timeout", str(step.seconds), "--actor", actor),
         *step.options,
-        *(("--input-follows",) if app.compose_file and step.takes_compose_file else ()),
+        *(("--input-follows",) if has_input else ()),
         *(("--", *step.command) if step.command else ()),
     )
     return shlex.join(arguments)
@@ -125,8 +210,22 @@ def input_of(parts: Mapping[str, str]) -> str:
     return "\n".join([*lines, "end", ""])
 
 
+def downtime_of(output: str) -> float | None:
+    """The seconds without an answer that the step `up` measured, from what it printed; None where it says nothing."""
+    found = re.search(r"the site did not answer for ([0-9.]+) s", output or "")
+    return float(found[1]) if found else None
+
+
 def _limit(step: StepName, app: AppSettings) -> int:
     return app.step_timeouts.get(step, DEFAULT_TIMEOUTS[step])
+
+
+def _optional(option: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (option, str(value))
+
+
+def _numbered(option: str, commands: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    return _repeated(option, (f"{number}:{word}" for number, words in enumerate(commands, 1) for word in words))
 
 
 def _repeated(option: str, values: Iterable[str]) -> tuple[str, ...]:

@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from release.steps import Script
+
 Case = TypeVar("Case")
 Outcome = TypeVar("Outcome")
 
 SCRIPT = Path(__file__).parents[2] / "server" / "rollout.sh"
+TEXT = Script.read(SCRIPT).text
+"""The script as servers get it: one file."""
 DIGEST = "sha256:" + "7" * 64
 IMAGE = f"registry.example:5000/shop/app:2.0@{DIGEST}"
 
@@ -130,7 +134,7 @@ class Server:
 
     def install(self, *options: str, text: str | None = None, script_name: str | None = None) -> Result:
         """Install the script as release/steps.py does it: by a variable."""
-        text = SCRIPT.read_text() if text is None else text
+        text = TEXT if text is None else text
         digest = hashlib.sha256(text.encode()).hexdigest()
         arguments = self.command("install", "--script-name", script_name or f"rollout-{digest[:12]}.sh", *options)
         text = text.removesuffix("\n")

@@ -129,7 +129,7 @@ def test_a_command_that_hangs_is_ended_when_the_time_is_over(server: Server) -> 
     result = server.run("stop", timeout=1)
     assert time.monotonic() - began < 10
     assert result.status == 1
-    assert "The time allowed for this step, 1 s, is over" in result.errors
+    assert "The time allowed for this, 1 s, is over" in result.errors
 
 
 def test_a_one_off_container_is_removed_when_its_time_is_over(server: Server) -> None:

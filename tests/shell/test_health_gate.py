@@ -76,7 +76,7 @@ def test_another_answer_fails_when_the_time_is_over(results: dict[str, Result], 
     _, _, message = WRONG_ANSWERS[case]
     assert result.status == 1
     assert message in result.errors
-    assert "The time allowed for this step, 4 s, is over" in result.errors
+    assert "The time allowed for this, 4 s, is over" in result.errors
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.server import SCRIPT, Server
+from tests.shell.server import TEXT, Server
 
 
 def scripts(server: Server) -> list[str]:
@@ -24,7 +24,7 @@ def test_the_script_is_written_for_its_owner_alone_and_is_the_same_byte_for_byte
     assert result.status == 0, result
     (name,) = scripts(server)
     script = server.directory / ".releve" / "bin" / name
-    assert script.read_bytes() == SCRIPT.read_bytes()
+    assert script.read_bytes() == TEXT.encode()
     assert script.stat().st_mode & 0o777 == 0o600
     assert (server.directory / ".releve").stat().st_mode & 0o777 == 0o700
     assert [path.name for path in server.directory.iterdir() if path.name != ".releve"] == ["docker-compose.yml"]
@@ -32,13 +32,13 @@ def test_the_script_is_written_for_its_owner_alone_and_is_the_same_byte_for_byte
 
 def test_the_newest_scripts_are_kept(server: Server) -> None:
     for number in range(7):
-        assert server.install(text=f"{SCRIPT.read_text()}# {number}\n").status == 0
+        assert server.install(text=f"{TEXT}# {number}\n").status == 0
         os.utime(max((server.directory / ".releve" / "bin").iterdir(), key=lambda path: path.stat().st_mtime_ns))
     assert len(scripts(server)) == 5
 
 
 def test_a_damaged_script_is_not_written(server: Server) -> None:
-    result = server.install(text=SCRIPT.read_text() + "# more\n", script_name="rollout-0123456789ab.sh")
+    result = server.install(text=TEXT + "# more\n", script_name="rollout-0123456789ab.sh")
     assert result.status == 1
     assert "What arrived is not rollout-0123456789ab.sh" in result.errors
     assert scripts(server) == []
@@ -134,7 +134,7 @@ def test_a_missing_tool_is_named(server: Server, tool: str) -> None:
             if program.name != tool and not link.exists() and not link.is_symlink():
                 link.symlink_to(program)
     before = snapshot(server)
-    text = SCRIPT.read_text()
+    text = TEXT
     arguments = server.command("install", "--script-name", "rollout-0123456789ab.sh")
     more = {"PATH": str(only), "RELEVE_SCRIPT": text}
     result = server.run_exactly([str(only / "sh"), *arguments[1:]], more=more)

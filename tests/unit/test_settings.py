@@ -40,7 +40,7 @@ def test_what_is_not_configured_has_its_documented_default() -> None:
     settings = loaded(configuration())
     assert settings.image.platform == "linux/amd64"
     assert settings.image.source is None
-    assert settings.app.strategy is Strategy.IN_PLACE
+    assert settings.app.strategy is Strategy.STAGED
     assert (settings.app.port, settings.app.assets) == (3000, ())
     assert settings.app.precompile == ("bundle", "exec", "rails", "assets:precompile")
     assert (settings.health.path, settings.health.status, settings.health.timeout) == ("/", 200, 120)
@@ -98,7 +98,7 @@ def test_every_key_of_a_full_configuration_arrives_typed() -> None:
         (("app", "services"), ["a", "a"], "names a service twice"),
         (("app", "services"), ["nginx; rm -rf /"], "app.services[0]: 'nginx; rm -rf /': expected a service's name"),
         (("app", "services"), "fabmanager", "app.services"),
-        (("app", "strategy"), "blue-green", "app.strategy: 'blue-green': input should be 'in-place'"),
+        (("app", "strategy"), "blue-green", "app.strategy: 'blue-green': input should be 'staged' or 'in-place'"),
         (("app", "port"), "3000", "app.port: '3000': input should be a valid integer"),
         (("app", "port"), 70000, "less than or equal to 65535"),
         (("app", "assets"), ["public/packs"], "app.assets[0]: 'public/packs': expected an absolute path"),
@@ -160,7 +160,7 @@ def test_all_mistakes_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        (("imgae",), "tag, image, app, health, servers"),
+        (("imgae",), "tag, image, app, health, backup, env, keepReleases, servers"),
         (("image", "source", "pth"), "path, context, dockerfile, target, args"),
         (("app", "service"), "directory, services, composeFile"),
         (("servers", 0, "hostkey"), "name, host, port, user, hostKey"),

@@ -1,0 +1,117 @@
+# shellcheck shell=sh
+# The project's containers, and what a container of the new image would be like.
+
+containers_of() ( # SERVICE [OPTION …]: the ids that `docker ps` gives, one-off containers left out
+    of=$1
+    shift
+    ask docker ps -aq --no-trunc --filter "label=com.docker.compose.project=$project_name" \
+        --filter "label=com.docker.compose.service=$of" --filter label=com.docker.compose.oneoff=False "$@"
+)
+
+check_dependencies() { # sets missing: the services on which the first one depends that have no container yet
+    missing=''
+    dependencies=$(printf '%s\n' "$project" | services=$services awk -F '\t' -v web="$web" '
+        BEGIN { count = split(ENVIRON["services"], list, "\n"); for (i = 1; i <= count; i++) ours[list[i]] }
+        $1 != web { next }
+        $2 == "depends_on" && !($3 in ours) { needed[$3] }
+        $3 == "condition: service_completed_successfully" { delete needed[substr($2, length("depends_on/") + 1)] }
+        END { for (service in needed) print service }')
+    for service in $dependencies; do
+        all=$(containers_of "$service") || fail 'docker ps failed.'
+        running=$(containers_of "$service" --filter status=running) || fail 'docker ps failed.'
+        if [ -z "$all" ]; then
+            missing=$missing${missing:+$IFS}$service
+        elif [ -z "$running" ]; then
+            refuse "The service '$service', on which '$web' depends, is not running." \
+                "Start it, then try again:  cd '$directory' && docker compose up -d --no-recreate $service"
+        fi
+    done
+}
+
+start_missing() { # [REMEDY]: what check_dependencies found missing
+    for service in $missing; do
+        # The first release on this server. What does not exist yet cannot be recreated by this.
+        logged docker compose up -d --no-recreate --wait "$service" || fail "'$service' cannot be started." "${1-}"
+        say "started $service"
+    done
+}
+
+name_dependants() { # services that Compose recreates together with those of the application
+    dependants=$(printf '%s\n' "$project" | services=$services awk -F '\t' '
+        BEGIN { count = split(ENVIRON["services"], list, "\n"); for (i = 1; i <= count; i++) ours[list[i]] }
+        $1 in ours { next }
+        $2 == "volumes_from" || $2 == "links" { split($3, part, ":"); target = part[1] }
+        $2 == "network_mode" || $2 == "pid" || $2 == "ipc" { target = $3; gsub(/^"?service:|"$/, "", target) }
+        target in ours { print $1 " will be recreated, too: " $2 " " target }
+        { target = "" }')
+    for dependant in $dependants; do say "notice: $dependant"; done
+}
+
+pull_image() {
+    if ask docker image inspect --format '{{.Id}}' "$repository@$digest" >/dev/null; then
+        say "$image is here already"
+    else
+        logged docker pull "$image" || fail "The image $image cannot be pulled." 'Nothing was stopped.'
+        say "pulled $image"
+    fi
+    # `docker image prune` deletes an image without a tag.
+    logged docker tag "$repository@$digest" "${image%@*}" || fail 'docker tag failed.'
+}
+
+probe_image() { # [COMMAND …]: refuses when it is missing; sets mounts, as the containers of the first service have them
+    status=0
+    # Without --rm, so that it can be looked at.
+    composed "$candidate" run -d -T --no-deps --name "$oneoff_name-probe" --label "releve.project=$directory" \
+        --label "releve.release=$release" --entrypoint sh "$web" \
+        -c '[ $# -eq 0 ] || command -v "$1" >/dev/null || exit 42' sh "$@" >>"$log" || status=$?
+    # Read from the container, not from the Compose file: this includes the VOLUMEs of the image.
+    mounts=$(ask docker inspect --format \
+        '{{range .Mounts}}{{.Type}}|{{.Name}}|{{.RW}}|{{.Destination}}{{println}}{{end}}' "$oneoff_name-probe") ||
+        fail "No container of '$web' can be made from the new image." 'Nothing was stopped.'
+    if [ "$status" -eq 0 ]; then
+        status=$(ask docker wait "$oneoff_name-probe") || fail 'docker wait failed.'
+    fi
+    remove_oneoffs
+    [ "$status" -ne 42 ] || refuse "The image $image has no command '$1' (app.precompile)." 'Nothing was stopped.'
+    if [ "$status" -ne 0 ] && [ -n "$*$assets" ]; then
+        fail "In a container of '$web' with the new image, \`sh\` does not run: the assets need it." \
+            'Nothing was stopped.'
+    fi
+}
+
+is_anonymous() { # TYPE NAME of a mount: Docker names such volumes itself, by 64 hexadecimal digits
+    case $2 in *[!0-9a-f]*) return 1 ;; esac
+    [ "$1" = volume ] && [ ${#2} -eq 64 ]
+}
+
+check_asset() { # PATH: what is compiled there must be there in the container that serves
+    deepest='' type='' name='' writable=''
+    while IFS='|' read -r mount_type mount_name mount_writable mount_path; do
+        case $1/ in "${mount_path%/}"/*) ;; *) continue ;; esac
+        [ ${#mount_path} -gt ${#deepest} ] || continue
+        deepest=$mount_path type=$mount_type name=$mount_name writable=$mount_writable
+    done <<EOT
+$mounts
+EOT
+    remedy="Nothing was stopped. Add to the volumes of '$web' in the Compose file:  - ./${1##*/}:$1"
+    case $type in
+        bind | volume) ;;
+        *) refuse "The asset path $1 is on no volume of '$web': what is compiled there would be lost." "$remedy" ;;
+    esac
+    if is_anonymous "$type" "$name"; then
+        refuse "The asset path $1 is on the anonymous volume $deepest: what is compiled there would not reach '$web'." \
+            "$remedy"
+    fi
+    [ "$writable" = true ] || refuse "The asset path $1 is mounted read-only in '$web'." \
+        "Remove :ro from the volume $deepest."
+}
+
+name_anonymous_volumes() {
+    while IFS='|' read -r mount_type mount_name _ mount_path; do
+        if is_anonymous "$mount_type" "$mount_name"; then
+            say "notice: $mount_path is an anonymous volume: the new container keeps the old one's files there"
+        fi
+    done <<EOT
+$mounts
+EOT
+}

@@ -1,0 +1,154 @@
+# shellcheck shell=sh
+# Whether a release serves: asked of its containers, and through the public address.
+
+BLANK_LINE=$(printf '\r\n\r\nx')
+BLANK_LINE=${BLANK_LINE%x} # between the headers and the body of an HTTP response
+
+state_of() { # CONTAINER …: a line for each; when one changes, the container stopped or was started again
+    ask docker inspect --format \
+        '{{.Name}} {{.State.Status}}, restarts: {{.RestartCount}}, started: {{.State.StartedAt}}' "$@"
+}
+
+addresses_of() { # CONTAINER: where this server reaches it
+    network=$(ask docker inspect --format '{{.HostConfig.NetworkMode}}' "$1")
+    case $network in
+        host) echo 127.0.0.1 ;;
+        container:*) addresses_of "${network#container:}" ;;
+        *) ask docker inspect --format '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' "$1" ;;
+    esac
+}
+
+add_forwarded_headers() { # what the proxy of the public address sends: force_ssl answers with a redirect without it
+    [ -n "$url" ] || return 0
+    authority=${url#*://}
+    names=$IFS$(printf '%s\n' "$headers" | cut -d : -f 1 | tr '[:upper:]' '[:lower:]')$IFS
+    case $names in
+        *"${IFS}host$IFS"*) ;;
+        *) headers="${headers}Host: ${authority%%[/?#]*}$IFS" ;;
+    esac
+    case $names in
+        *"${IFS}x-forwarded-proto$IFS"*) ;;
+        *) headers="${headers}X-Forwarded-Proto: ${url%%://*}$IFS" ;;
+    esac
+}
+
+answers() { # ADDRESS: whether it answers as wanted; sets problem
+    clock
+    [ "$now" -lt "$deadline" ] || return 1
+    target=http://$1:$port$path
+    problem="no answer from $target"
+    set -- "$target"
+    for header in $headers; do set -- --header "$header" "$@"; done
+    # -q: not the user's curlrc. The body is cut at 1 MiB.
+    response=$(in_time curl -q --silent --include --globoff --http1.1 --noproxy '*' --max-time 5 "$@" | head -c 1048576)
+    while :; do
+        head=${response%%"$BLANK_LINE"*}
+        body=${response#*"$BLANK_LINE"}
+        case $head in 'HTTP/'*' 1'[0-9][0-9]*) response=$body ;; *) break ;; esac
+    done
+    case $head in 'HTTP/'*' '*) ;; *) return 1 ;; esac
+    code=${head#* }
+    code=${code%%[!0-9]*}
+    if [ "$code" != "$wanted_status" ]; then
+        location=$(printf '%s\n' "$head" | tr -d '\r' | sed -n 's/^[Ll]ocation: */, with a redirect to /p')
+        problem="$target answers $code$location, not $wanted_status"
+        return 1
+    fi
+    for string in $contains; do
+        case $body in *"$string"*) continue ;; esac
+        problem="$target answers $code, but without '$string'"
+        return 1
+    done
+}
+
+all_answer() { # CONTAINER …: whether each answers on one of its addresses
+    for container in "$@"; do
+        addresses=$(addresses_of "$container") || return 1
+        answered=''
+        for address in $addresses; do
+            ! answers "$address" || answered=yes
+        done
+        [ -n "$answered" ] || return 1
+    done
+}
+
+find_containers() { # sets containers: those of the services, each of which must run the image
+    wanted_id=$(ask docker image inspect --format '{{.Id}}' "$repository@$digest") ||
+        fail "$image is not on this server."
+    containers=''
+    for service in $services; do
+        found=$(containers_of "$service") || fail 'docker ps failed.'
+        [ -n "$found" ] || fail_with_logs "The service '$service' has no container."
+        for container in $found; do
+            [ "$(ask docker inspect --format '{{.Image}}' "$container")" = "$wanted_id" ] ||
+                fail_with_logs "A container of '$service' runs another image than $image."
+        done
+        containers=$containers${containers:+$IFS}$found
+    done
+}
+
+await_health() { # until the first service answers as wanted; not longer than a container runs
+    start=$(each "$containers" state_of) || fail 'docker inspect failed.'
+    down=$(printf '%s\n' "$start" | sed '/^[^ ]* running,/d')
+    [ -z "$down" ] || fail_with_logs "Not running: $down"
+    web_containers=$(containers_of "$web") || fail 'docker ps failed.'
+    problem='its container has no address'
+    until each "$web_containers" all_answer; do
+        clock
+        [ "$now" -lt "$deadline" ] || fail_with_logs "'$web' does not answer as it should: $problem."
+        still_running
+        sleep 0.2
+    done
+}
+
+still_running() { # since await_health began
+    state=$(each "$containers" state_of) || state='It is gone.'
+    [ "$state" = "$start" ] || fail_with_logs "A container stopped or was started again: $state"
+}
+
+watch() { # for the time that app.health.settle gives: a release may turn healthy and die
+    [ "$settle" -gt 0 ] || return 0
+    clock
+    watched_until=$((now + settle * 100))
+    deadline=$((watched_until + 3000))
+    answered_at=$now
+    while [ "$now" -lt "$watched_until" ]; do
+        sleep 0.2
+        still_running
+        if each "$web_containers" all_answer; then
+            clock
+            answered_at=$now
+        else
+            # One slow answer is none of a release that died.
+            clock
+            [ $((now - answered_at)) -lt "$PATIENCE" ] ||
+                fail_with_logs "'$web' was healthy and no longer is: $problem."
+        fi
+    done
+    say "watched it for $settle s"
+}
+
+PATIENCE=300 # hundredths of a second without a good answer, after which a release that was healthy counts as dead
+
+fail_with_logs() { # MESSAGE: with the last lines of each service
+    allow_more_time
+    count=$(printf '%s\n' "$services" | wc -l)
+    for service in $services; do
+        logged docker compose logs --no-color --no-log-prefix --tail $((58 / count - 1)) "$service" ||
+            complain "The log of '$service' cannot be read."
+    done
+    for file in $log_files; do log_file_of "$file"; done
+    remedy=''
+    [ "$strategy" != in-place ] ||
+        remedy="Nothing is put back. To return to the previous release, set its tag and run \`pulumi up\`."
+    fail "$1" "$remedy"
+}
+
+log_file_of() { # PATH in the containers of the first service: applications under a supervisor write files
+    for container in $(containers_of "$web"); do
+        printf '+ tail %s\n' "$1" >>"$log"
+        # By a copy: the container may have stopped.
+        ask docker cp -L "$container:$1" - | in_time tar -xO 2>>"$log" | tail -n 20 >>"$log" ||
+            complain "The log file $1 cannot be read."
+    done
+}
