@@ -11,6 +11,7 @@ in_time() { # COMMAND …: runs it in what remains of the phase's time; status 1
 
 begin() { # PHASE: the time allowed for a part of a step
     phase=$1
+    printf '%s\n' "$phase" >"$scratch/phase" # also for those who come after a part that ended
     timeout=$(printf '%s\n' "$limits" | sed -n "s/^$1=//p")
     [ -n "$timeout" ] || misuse "--limit $1=SECONDS is missing"
     clock

@@ -126,12 +126,13 @@ remove_directory() { # PATH: of ours, which may hold files that a container's us
 
 record() { # RESULT: a line of history
     recorded=yes
+    failed_in=$(cat "$scratch/phase" 2>/dev/null) || failed_in=$step
     finished=$(date +%s)
     began=$(cat .releve/began 2>/dev/null) || began=$finished
     printf '{"start":"%s","end":"%s","result":"%s","release":"%s","digest":"%s","previous":"%s"' \
         "$(timestamp "$began")" "$(timestamp "$finished")" "$1" "$release" "$digest" "$previous" >"$scratch/history"
     printf ',"step":"%s","phase":"%s","actor":"%s","seconds":%d,"downtime":%s}\n' \
-        "$step" "$phase" "$actor" $((finished - began)) "$(if [ -n "$downtime" ]; then seconds "$downtime"; else echo null; fi)" \
+        "$step" "$failed_in" "$actor" $((finished - began)) "$(if [ -n "$downtime" ]; then seconds "$downtime"; else echo null; fi)" \
         >>"$scratch/history"
     # In one go: a line is whole or not there.
     cat -- "$scratch/history" >>.releve/history.jsonl

@@ -52,6 +52,7 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
     previous=$current
     note_public_state
     note_old_health
+    undo_interrupted_migration
     ask_pending
     begin_transaction
     measure_downtime
@@ -171,6 +172,7 @@ note_old_health() { # sets old_health: what the old release must be again, shoul
 }
 
 put_back() { # the old release, or what was there; says what is so in the end
+    failed_in=$(cat "$scratch/phase")
     complain '' "Putting back ${previous:-what was there before}."
     status=0
     set +e
@@ -180,6 +182,7 @@ put_back() { # the old release, or what was there; says what is so in the end
     )
     status=$?
     set -e
+    printf '%s\n' "$failed_in" >"$scratch/phase"
     stop_measuring
     tell_about_database
     if [ "$status" -ne 0 ]; then
@@ -201,13 +204,7 @@ restore() {
     await_engine
     remove_oneoffs
     put_files_back
-    if [ -f .releve/transaction/dump ] && may_restore_dump; then
-        each "$services" logged docker compose stop || fail 'The services cannot be stopped.'
-        restore_dump "$(cat .releve/transaction/dump)" || fail 'The dump cannot be restored.'
-        : >.releve/transaction/dump-restored
-        cat -- .releve/transaction/schema >.releve/schema
-        say 'restored the dump'
-    fi
+    if may_restore_dump; then put_database_back; fi
     if [ -z "$previous" ]; then
         each "$services" logged docker compose rm --stop --force || fail 'The containers cannot be removed.'
         hide_maintenance_page
@@ -285,9 +282,24 @@ await_old_release() { # as healthy as it was
     done
 }
 
-may_restore_dump() {
-    [ -n "$restore_on_failure" ] && [ ! -e .releve/transaction/started ] && [ -z "$backup_command" ] &&
-        [ ! -e .releve/transaction/dump-restored ]
+may_restore_dump() { # nothing was written since: no container of the new release was started
+    [ -f .releve/transaction/dump ] && [ -n "$restore_on_failure" ] && [ ! -e .releve/transaction/started ] &&
+        [ -z "$backup_command" ] && [ ! -e .releve/transaction/dump-restored ]
+}
+
+put_database_back() {
+    each "$services" logged docker compose stop || fail 'The services cannot be stopped.'
+    find_database
+    begin dump
+    restore_dump "$(cat .releve/transaction/dump)" || fail 'The dump cannot be restored.'
+    : >.releve/transaction/dump-restored
+    cat -- .releve/transaction/schema >.releve/schema
+    say 'restored the dump'
+    begin up
+}
+
+undo_interrupted_migration() { # by a run that was killed, when the way is back to the old release
+    if [ "$current" = "$release_name" ] && may_restore_dump; then put_database_back; fi
 }
 
 tell_about_database() {
