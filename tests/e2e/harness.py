@@ -6,6 +6,7 @@ Everything is driven by the commands that a person would use.
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import re
@@ -140,6 +141,7 @@ class Application:
         self.port = port
         self.directory = f"/apps/{name}"
         self.repository = f"{sandbox.registry}/{name}"
+        self._versions = itertools.count(1)
 
     @property
     def url(self) -> str:
@@ -156,10 +158,20 @@ class Application:
         """Commits a new version of the source, as a developer would."""
         self.sandbox.command("new-version", version, *options, "--in", str(self.source))
 
+    def fresh_version(self, *options: str) -> str:
+        """Commits a version that was not there before, and returns it."""
+        version = f"7.{next(self._versions)}.0"
+        self.new_version(version, *options)
+        return version
+
     def commit(self, name: str, text: str) -> None:
         """Commits a changed file of the source."""
         (self.source / name).write_text(text)
-        subprocess.run(["git", "-C", self.source, "commit", "--quiet", "--all", "--message", name], check=True)
+        self.git("commit", "--quiet", "--all", "--message", name)
+
+    def git(self, *arguments: str) -> None:
+        """Runs a git command in the source."""
+        subprocess.run(["git", "-C", self.source, *arguments], check=True)
 
     def read(self, name: str = "docker-compose.yml") -> str:
         return self.sandbox.on_server("cat", f"{self.directory}/{name}")
@@ -181,6 +193,27 @@ class Application:
         """Files of the directory that are not Relève's own."""
         found = self.sandbox.as_root("find", self.directory, "-not", "-path", f"{self.directory}/.releve*")
         return set(found.splitlines())
+
+    def asset_statuses(self) -> dict[str, int]:
+        """Path → status of every stylesheet and script that the page names."""
+        paths = re.findall(r'(?:href|src)="(/(?:assets|packs)/[^"]+)"', self.page())
+        return {path: httpx.get(f"{self.url}{path}", trust_env=False).status_code for path in paths}
+
+    def serves(self, version: str) -> bool:
+        """Whether page, health and all assets are those of one version."""
+        assets = self.asset_statuses()
+        page, health = self.page(), self.health()
+        return f"<strong>{version}</strong>" in page and health["version"] == version and set(assets.values()) == {200}
+
+    def sql(self, statement: str) -> str:
+        """What the database answers."""
+        psql = ["psql", "--username=fabmanager", "--no-align", "--tuples-only", "--dbname=fabmanager_production"]
+        script = 'cd "$1" && shift && exec docker compose exec -T postgres "$@"'
+        return self.sandbox.on_server("sh", "-c", script, "sh", self.directory, *psql, f"--command={statement}").strip()
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rollouts of this directory, as the server remembers them."""
+        return [json.loads(line) for line in self.read(".releve/history.jsonl").splitlines()]
 
     def would_recreate(self) -> str:
         """What `docker compose up` by hand would do now; empty when nothing."""
@@ -281,6 +314,7 @@ def project_of(application: Application, directory: Path) -> Iterator[Project]:
     config["releve:image"]["repository"] = application.repository
     config["releve:image"]["source"]["path"] = str(application.source)
     config["releve:app"]["directory"] = application.directory
+    config["releve:health"]["settle"] = 0  # tests that need it set it: it is ten seconds of every rollout
     config["releve:servers"][0]["url"] = application.url
     project = Project(application.sandbox, directory, application.name, config)
     try:

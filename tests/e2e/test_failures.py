@@ -33,8 +33,8 @@ def test_a_retry_resumes_at_the_step_that_failed(deployment: Deployment, put_bac
     project.set("health.timeout", 60)
     resumed = project.up()
     assert resumed.succeeded, resumed.output
-    assert steps_run(resumed) == ["verify"]
-    assert "1.1.0" in application.page()
+    assert steps_run(resumed) == ["up", "purge"]
+    assert application.serves("1.1.0")
     assert project.is_unchanged()
     project.set("health.contains", [])
     project.release("1.0.0")
@@ -42,26 +42,35 @@ def test_a_retry_resumes_at_the_step_that_failed(deployment: Deployment, put_bac
 
 @pytest.mark.parametrize(
     ("broken", "version", "step"),
-    [("assets", "2.0.0", "precompile"), ("boot", "2.1.0", "verify"), ("health", "2.2.0", "verify")],
+    [("assets", "2.0.0", "precompile"), ("boot", "2.1.0", "up"), ("health", "2.2.0", "up")],
 )
-def test_reverting_after_a_half_done_rollout_ends_with_the_old_release_serving(
+def test_a_broken_release_leaves_the_old_one_serving_and_reverting_the_tag_changes_nothing(
     deployment: Deployment, put_back: None, broken: str, version: str, step: str
 ) -> None:
     application, project = serving(deployment)
-    compose_file = application.read()
+    compose_file, containers = application.read(), application.containers()
     application.new_version(version, "--broken", broken)
     project.set("tag", version)
     project.set("health.timeout", 20)
     failed = project.up()
     assert not failed.succeeded
     assert f"{step}: " in failed.output
-
-    reverted = project.release("1.0.0")
-    assert steps_run(reverted) == ["pull", "stop", "purge-assets", "precompile", "up", "verify"]
-    assert "1.0.0" in application.page()
+    assert application.serves("1.0.0")
     assert application.read() == compose_file
-    assert project.is_unchanged()
     assert application.would_recreate() == ""
+    if step == "up":
+        assert "was put back and serves" in failed.output
+        assert application.history()[-1]["result"] == "restored"
+    else:
+        assert application.containers() == containers
+
+    before = application.containers()
+    reverted = project.release("1.0.0")
+    assert steps_run(reverted) == ["pull", "precompile", "up", "purge"]
+    # What serves is what is wanted: going back interrupts nobody.
+    assert application.containers() == before
+    assert application.serves("1.0.0")
+    assert project.is_unchanged()
 
 
 def test_a_release_that_does_not_start_shows_the_end_of_its_log(deployment: Deployment, put_back: None) -> None:

@@ -1,0 +1,351 @@
+"""The strategy staged: what is asked of Docker, in which order, and what is put back when a part of it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from release import steps
+from tests.shell.server import DIGEST, IMAGE, Result, Server
+
+NAME = f"2.0-{DIGEST.removeprefix('sha256:')[:12]}"
+LIMITS = ("pending", "stop", "dump", "migrate", "task", "publish", "up", "purge", "gate", "verify")
+COMMAND = ("rails", "assets:precompile")
+
+# The compile writes a file, `rails db:migrate:status` and everything else answer as where all is well.
+WELL = 'case "$*" in *-compile*) touch .releve/staging/0/app.js ;; esac'
+
+
+def options(limits: int = 9) -> list[str]:
+    parts = [word for part in LIMITS for word in ("--limit", f"{part}={limits}")]
+    return ["--strategy", "staged", "--asset", "/app/public/packs", *parts]
+
+
+GATE = ("--port", "3000", "--path", "/health", "--status", "200")
+
+
+def run(server: Server, step: str, *more: str) -> Result:
+    gate = GATE if step == "up" else ()
+    return server.run(step, *options(), *gate, *more, command=COMMAND)
+
+
+def prepare(server: Server) -> Server:
+    """Everything up to `up`."""
+    server.behave(WELL)
+    for step in ("pull", "precompile"):
+        result = run(server, step)
+        assert result.status == 0, result
+    return server
+
+
+@pytest.fixture
+def prepared(server: Server) -> Server:
+    return prepare(server)
+
+
+def phases(server: Server) -> list[str]:
+    """What was asked of Docker in `up`, in short: one-off containers by their name."""
+    short = []
+    for call in server.docker_calls():
+        if "--name" in call:
+            short.append(call[call.index("--name") + 1].rpartition("-")[2])
+        elif call[0] == "compose" and call[1] in ("up", "stop", "exec", "rm"):
+            short.append(
+                " ".join(word for word in call[1:] if word in ("up", "stop", "exec", "rm", "--remove-orphans"))
+            )
+    return short
+
+
+def history(server: Server) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (server.directory / ".releve/history.jsonl").read_text().splitlines()]
+
+
+def forget_calls(server: Server) -> None:
+    (server.stubs / "record").unlink()
+
+
+def test_without_migrations_nothing_is_stopped_and_the_services_come_up_before_the_rest(prepared: Server) -> None:
+    forget_calls(prepared)
+    result = run(prepared, "up")
+    assert result.status == 0, result
+    assert phases(prepared) == ["publish", "up", "up --remove-orphans"]
+    assert IMAGE in prepared.compose_file.read_text()
+    assert (prepared.directory / ".releve/current").resolve().name == NAME
+    assert history(prepared)[-1]["result"] == "released"
+    assert not (prepared.directory / ".releve/transaction").exists()
+
+
+MIGRATE = ("--migrate", "rails", "--migrate", "db:migrate", "--backup-service", "db")
+PENDING = (
+    f"{WELL}\n"
+    'case "$*" in'
+    " *-pending*) printf '   up     20240101000000  Create visits\\n  down    20240701000000  Add note\\n'; exit ;;"
+    " *pg_database_size*) echo 1000; exit ;; *pg_dump*) echo dump; exit ;; esac"
+)
+
+
+def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: Server) -> None:
+    prepared.behave(PENDING)
+    forget_calls(prepared)
+    result = run(prepared, "up", *MIGRATE)
+    assert result.status == 0, result
+    calls = phases(prepared)
+    assert calls == [
+        *("pending", "stop", "exec", "exec", "exec", "migrate", "publish", "up", "up --remove-orphans"),
+    ]  # the database is asked for its size, dumped, and the dump is read
+    (dump,) = (prepared.directory / ".releve/backups").iterdir()
+    assert dump.read_text() == "dump\n"
+    assert dump.stat().st_mode & 0o777 == 0o600
+
+
+def test_compatible_migrations_stop_nothing(prepared: Server) -> None:
+    prepared.behave(PENDING)
+    forget_calls(prepared)
+    assert run(prepared, "up", *MIGRATE, "--migrations", "compatible").status == 0
+    assert "stop" not in phases(prepared)
+    assert "migrate" in phases(prepared)
+
+
+STATUS_OF_RAILS = {
+    "none": ("  up  20240101000000  Create visits\\n", 0, ["publish", "up", "up --remove-orphans"], ""),
+    "ahead": (
+        *("  up  20240101000000  Create visits\\n  up  20240701000000  ********** NO FILE **********\\n", 0),
+        *([], "it is ahead of this release"),
+    ),
+    "not a word of it": ("hello\\n", 0, [], "Whether migrations are pending cannot be told"),
+    "it failed": ("  up  20240101000000  Create visits\\n", 1, [], "Whether migrations are pending cannot be told"),
+}
+
+
+@pytest.mark.parametrize("case", STATUS_OF_RAILS)
+def test_what_rails_says_of_the_migrations_is_understood_before_anything_changes(prepared: Server, case: str) -> None:
+    said, status, done, refusal = STATUS_OF_RAILS[case]
+    prepared.behave(f"{WELL}\ncase \"$*\" in *-pending*) printf '{said}'; exit {status} ;; esac")
+    forget_calls(prepared)
+    before = prepared.compose_file.read_bytes()
+    result = run(prepared, "up", *MIGRATE)
+    assert phases(prepared) == ["pending", *done]
+    assert refusal in result.errors
+    if refusal:
+        assert result.status == 1
+        assert prepared.compose_file.read_bytes() == before
+        assert history(prepared)[-1]["result"] == "failed"
+
+
+def test_a_database_without_tables_is_left_to_the_application(prepared: Server) -> None:
+    said = "Schema migrations table does not exist yet."
+    prepared.behave(f'{WELL}\ncase "$*" in *-pending*) echo "{said}" >&2; exit 1 ;; esac')
+    result = run(prepared, "up", *MIGRATE)
+    assert result.status == 0, result
+    assert "no tables yet" in result.output
+
+
+@pytest.mark.parametrize(("status", "done"), [(0, False), (3, True), (1, None), (127, None)])
+def test_a_command_says_by_its_status_whether_migrations_are_pending(
+    prepared: Server, status: int, done: bool | None
+) -> None:
+    prepared.behave(f'{PENDING.replace("*-pending*)", "*never*)")}\ncase "$*" in *bin/pending) exit {status} ;; esac')
+    forget_calls(prepared)
+    result = run(prepared, "up", *MIGRATE, "--pending", "bin/pending")
+    assert result.status == (1 if done is None else 0), result
+    assert ("migrate" in phases(prepared)) is bool(done)
+
+
+@pytest.mark.parametrize(
+    ("part", "pattern", "message"),
+    [
+        ("stop", '"compose stop"*', "The services cannot be stopped"),
+        ("dump", "*pg_dump*", "pg_dump fails"),
+        ("dump", "*pg_restore*", "pg_restore cannot read the dump"),
+        ("migrate", "*-migrate*", "The migrations fail"),
+        ("task", "*-task*", "The task failed: bin/prepare"),
+        ("publish", "*-publish*", "The assets cannot be published"),
+        ("up", '"compose up -d web"', "The services cannot be started"),
+        ("up", '*"--remove-orphans"', "The project cannot be brought up as a whole"),
+    ],
+)
+def test_whatever_fails_the_old_state_is_put_back_and_the_step_fails(
+    server: Server, part: str, pattern: str, message: str
+) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    before = server.compose_file.read_bytes()
+    # The first time only: putting back uses the same commands.
+    once = f'case "$*" in {pattern}) if [ ! -e "$STUBS/once" ]; then touch "$STUBS/once"; exit 1; fi ;; esac'
+    server.behave(f"{once}\n{PENDING}")
+    forget_calls(server)
+    result = run(server, "up", *MIGRATE, "--before-up", "1:bin/prepare")
+    assert result.status == 1, result
+    assert message in result.errors
+    assert "was put back and serves" in result.errors
+    assert server.compose_file.read_bytes() == before
+    assert phases(server)[-2:] == ["up", "up --remove-orphans"]
+    last = history(server)[-1]
+    assert (last["result"], last["phase"]) == ("restored", part)
+    assert not (server.directory / ".releve/transaction").exists()
+    assert ("The database was migrated, or partly" in result.errors) == (part in ("migrate", "task", "publish", "up"))
+
+
+def test_where_nothing_ran_before_the_new_containers_are_removed_again(server: Server) -> None:
+    server.behave('case "$*" in *service=web*) exit ;; esac\n' + WELL)
+    for step in ("pull", "precompile"):
+        assert run(server, step).status == 0
+    before = server.compose_file.read_bytes()
+    result = run(server, "up")
+    assert result.status == 1
+    assert "has no container" in result.errors
+    assert ["compose", "rm", "--stop", "--force", "web"] in server.docker_calls("compose", "rm")
+    assert server.compose_file.read_bytes() == before
+
+
+def test_what_cannot_be_put_back_is_no_put_back(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    server.behave(f'{WELL}\ncase "$*" in "compose up"*) exit 1 ;; esac')
+    result = run(server, "up")
+    assert result.status == 1
+    assert "It could not be put back" in result.errors
+    assert history(server)[-1]["result"] == "failed"
+    # The next run knows what was there before.
+    assert (server.directory / ".releve/transaction/compose.yml").exists()
+    server.behave(WELL)
+    server.answer("running", "sha256:wanted")
+    assert run(server, "up").status == 0
+    assert not (server.directory / ".releve/transaction").exists()
+
+
+def test_a_release_that_another_run_has_prepared_since_is_not_switched_to(prepared: Server) -> None:
+    (prepared.directory / ".releve/prepared").write_text("3.0-0123456789ab\n")
+    result = run(prepared, "up")
+    assert result.status == 1
+    assert "prepared for 3.0-0123456789ab" in result.errors
+    assert IMAGE not in prepared.compose_file.read_text()
+
+
+def test_assets_that_were_not_compiled_are_noticed_and_nothing_is_published(server: Server) -> None:
+    assert run(server, "pull").status == 0
+    result = run(server, "precompile")  # whose command succeeds, and writes nothing
+    assert result.status == 1
+    assert "There is nothing in /app/public/packs after the compilation" in result.errors
+    assert IMAGE not in server.compose_file.read_text()
+
+
+def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> None:
+    forget_calls(prepared)
+    result = run(prepared, "precompile")
+    assert "are here already" in result.output
+    assert phases(prepared) == []
+    # The packs of Fab-manager depend on the instance's environment.
+    text = prepared.compose_file.read_text()
+    prepared.compose_file.write_text(text.replace("app:1.0\n", "app:1.0\n    environment:\n      LOCALE: fr\n"))
+    result = run(prepared, "precompile")
+    assert result.status == 0, result
+    assert phases(prepared) == ["compile"]
+
+
+def test_memory_for_compiling_can_be_limited(server: Server) -> None:
+    server.behave(WELL + '\ncase "$*" in *-compile*) cp "$(echo .releve/tmp/staging.json)" "$STUBS/overlay" ;; esac')
+    assert run(server, "pull").status == 0
+    assert run(server, "precompile", "--precompile-memory", "512m").status == 0
+    service = json.loads((server.stubs / "overlay").read_text())["services"]["web"]
+    assert service["mem_limit"] == "512m"
+    assert service["volumes"] == [
+        {"type": "bind", "source": f"{server.directory}/.releve/staging/0", "target": "/app/public/packs"}
+    ]
+
+
+def test_a_task_runs_once_a_release(prepared: Server) -> None:
+    tasks = ("--before-up", "1:bin/prepare", "--before-up", "1:a b")
+    assert run(prepared, "up", *tasks).status == 0
+    (call,) = [call for call in prepared.docker_calls("compose") if any(word.endswith("-task") for word in call)]
+    assert call[-2:] == ["bin/prepare", "a b"]
+    assert run(prepared, "up", *tasks).status == 0
+    assert len([call for call in prepared.docker_calls("compose") if any(w.endswith("-task") for w in call)]) == 1
+
+
+def test_a_killed_run_is_in_the_history(prepared: Server) -> None:
+    scratch = prepared.directory / ".releve/tmp"
+    scratch.mkdir()
+    (scratch / "step").write_text("up\n")
+    assert run(prepared, "up").status == 0
+    assert [(line["result"], line["step"]) for line in history(prepared)] == [("interrupted", "up"), ("released", "up")]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--strategy", "blue-green"),
+        ("--actor", "a b"),
+        ("--migrations", "maybe"),
+        ("--assets-from", "nowhere"),
+        ("--limit", "never"),
+        ("--precompile-memory", "lots"),
+        ("--maintenance-page", "../page"),
+        ("--keep-releases", "0"),
+        ("--before-up", "rails"),
+    ],
+)
+def test_a_setting_that_is_not_of_its_form_is_refused(server: Server, option: str, value: str) -> None:
+    result = run(server, "up", option, value)
+    assert result.status == 2
+    assert value in result.errors
+    assert server.calls() == []
+
+
+def env_input(text: str) -> str:
+    return steps.input_of({"environment": text})
+
+
+def test_an_environment_that_lacks_names_of_the_file_made_by_hand_is_refused(server: Server) -> None:
+    (server.directory / ".env").write_text("A=1\nexport B_2 = x\n# C=3\n")
+    result = server.run("pull", *options(), "--input-follows", command=COMMAND, stdin=env_input("A='1'\n"))
+    assert result.status == 1
+    assert "has names that the configuration lacks: B_2" in result.errors
+    assert (server.directory / ".env").read_text().startswith("A=1\n")
+
+
+def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server) -> None:
+    (server.directory / ".env").write_text("A=1\n")
+    (server.directory / "config").mkdir()
+    server.behave(
+        WELL + '\ncase "$*" in *-compile*) set -- "$@"; for word; do case $word in */project) '
+        'cp "$word/.env" "$STUBS/tried"; ls "$word" >"$STUBS/view" ;; esac; done ;; esac'
+    )
+    new = env_input("A='2'\n")
+    for step in ("pull", "precompile"):
+        result = server.run(step, *options(), "--input-follows", command=COMMAND, stdin=new)
+        assert result.status == 0, result
+    assert (server.stubs / "tried").read_text() == "A='2'\n"
+    assert (server.stubs / "view").read_text().split() == ["config", "docker-compose.yml"]
+    assert (server.directory / ".env").read_text() == "A=1\n"
+    result = server.run("up", *options(), *GATE, "--input-follows", command=COMMAND, stdin=new)
+    assert result.status == 0, result
+    assert (server.directory / ".env").read_text() == "A='2'\n"
+    assert (server.directory / ".env").stat().st_mode & 0o777 == 0o600
+
+
+def releases(server: Server) -> Path:
+    return server.directory / ".releve/releases"
+
+
+def test_releases_beyond_those_kept_are_removed_with_the_images_that_no_other_needs(prepared: Server) -> None:
+    assert run(prepared, "up").status == 0
+    for number in range(3):
+        old = releases(prepared) / f"1.{number}-aaaaaaaaaaa{number}"
+        old.mkdir()
+        digest = f"sha256:{number}" if number else DIGEST
+        (old / "image").write_text(f"registry.example:5000/shop/app:1.{number}@{digest}\n")
+    forget_calls(prepared)
+    result = run(prepared, "purge", "--keep-releases", "1")
+    assert result.status == 0, result
+    # The one before it stays, too: its assets are still served.
+    assert {path.name.partition("-")[0] for path in releases(prepared).iterdir()} == {"2.0", "found"}
+    removed = {call[1] for call in prepared.docker_calls("rmi")}
+    assert removed == {
+        "registry.example:5000/shop/app:1.1",
+        "registry.example:5000/shop/app@sha256:1",
+        "registry.example:5000/shop/app:1.2",
+        "registry.example:5000/shop/app@sha256:2",
+    }
