@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 
 INTERVAL = 0.05
-"""Seconds between two requests."""
+"""Seconds between two requests, unless told otherwise."""
 PATIENCE = 2.0
 """Seconds after which a request counts as failed: about what a visitor would call down."""
 
@@ -26,15 +26,15 @@ class Downtime:
 
 
 @contextmanager
-def probing(url: str) -> Iterator[Downtime]:
-    """Asks `url` over and over; the result is complete when the context ends.
+def probing(url: str, interval: float = INTERVAL) -> Iterator[Downtime]:
+    """Asks `url` over and over, every `interval` seconds; the result is complete when the context ends.
 
     A request fails when there is no answer, or one with status 500 and above. The time from the start of a failed
     request to the start of the next one counts as down.
     """
     downtime = Downtime()
     over = threading.Event()
-    thread = threading.Thread(target=_ask, args=(url, over, downtime), daemon=True)
+    thread = threading.Thread(target=_ask, args=(url, interval, over, downtime), daemon=True)
     thread.start()
     try:
         yield downtime
@@ -43,7 +43,7 @@ def probing(url: str) -> Iterator[Downtime]:
         thread.join()
 
 
-def _ask(url: str, over: threading.Event, downtime: Downtime) -> None:
+def _ask(url: str, interval: float, over: threading.Event, downtime: Downtime) -> None:
     with httpx.Client(timeout=PATIENCE, trust_env=False) as client:
         while not over.is_set():
             started = time.monotonic()
@@ -51,7 +51,7 @@ def _ask(url: str, over: threading.Event, downtime: Downtime) -> None:
                 failed = client.get(url).is_server_error
             except httpx.HTTPError:
                 failed = True
-            over.wait(max(0.0, INTERVAL - (time.monotonic() - started)))
+            over.wait(max(0.0, interval - (time.monotonic() - started)))
             downtime.requests += 1
             if failed:
                 downtime.failed += 1

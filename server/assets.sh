@@ -164,6 +164,7 @@ assets_of() { # RELEASE: the directory of its assets below /releve, or nothing
 }
 
 publish() { # DIRECTORY below /releve
+    grep -qxF -- "$1" .releve/purged 2>/dev/null || rm -f -- .releve/purged
     each "$assets" files_in_volumes publish "$PUBLISH" "$1"
 }
 
@@ -176,12 +177,18 @@ copy_live_assets() { # RELEASE: into it, what a running container of the first s
     volumes_from=''
 }
 
-purge() { # of what neither this nor the previous release consists of
+purge() { # RELEASE: of what neither it nor the release before the live one consists of
+    this=$(assets_of "$1")
     before=$(linked previous)
     [ -z "$before" ] || before=$(assets_of "$before")
-    each "$assets" files_in_volumes purge "$PURGE" "$(assets_of "$release_name")" "$before" ||
-        fail 'The assets of former releases cannot be removed.' 'The release serves; run `pulumi up` again.'
-    # Made under other settings, for example another environment.
+    # Back and forth between the same two there is nothing to remove.
+    kept_sets=$(printf '%s\n' "$this" "$before" | sort)
+    [ "$kept_sets" != "$(cat .releve/purged 2>/dev/null)" ] || return 0
+    each "$assets" files_in_volumes purge "$PURGE" "$this" "$before" || return 1
+    printf '%s\n' "$kept_sets" >.releve/purged
+}
+
+remove_stale_assets() { # of this release, made under other settings, for example another environment
     for stale in $(cd "$release_directory" && find . ! -name . -prune -type d -name 'assets-*' | sed 's|^\./||'); do
         [ "$stale" = "$assets_name" ] || remove_directory "$release_directory/$stale" || fail "$stale cannot be removed."
     done

@@ -47,20 +47,31 @@ step_install() {
     say "Docker Compose $compose_version; $script_name is in place"
 }
 
-step_pull() {
+step_pull() { # [COMMAND …]
     date +%s >.releve/began
     prepare_candidate
     say "$compose_file can name $image"
     [ $# -eq 0 ] || check_dependencies
-    if [ "$strategy" != in-place ]; then
-        name_release
-        keep_found
-    fi
     name_dependants
+    if [ "$strategy" = in-place ]; then
+        pull_image
+        try_image "$@"
+        return 0
+    fi
+    name_release
+    keep_found
     pull_image
+    name_assets "$@"
+    # What fitted once fits again: same image, same settings.
+    fits=$release_directory/fits-$assets_name
+    [ -e "$fits" ] || try_image "$@"
+    : >"$fits"
+    note_prepared
+}
+
+try_image() { # [COMMAND …]
     probe_image "$@"
     for asset in $assets; do check_asset "$asset"; done
     name_anonymous_volumes
     say "the image fits the service '$web'"
-    [ "$strategy" = in-place ] || note_prepared
 }

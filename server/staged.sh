@@ -219,6 +219,10 @@ restore() {
     begin gate
     await_old_release
     hide_maintenance_page
+    if [ -n "$assets" ] && [ -n "$old_assets" ]; then
+        begin purge
+        purge "$previous" || complain 'The assets of the failed release stay until the next one.'
+    fi
 }
 
 await_engine() { # it may be what failed
@@ -367,7 +371,9 @@ step_purge() { # COMMAND …: that of precompile, which names the assets
     begin purge
     if [ -n "$assets" ]; then
         oneoff_file=$compose_file
-        purge
+        purge "$release_name" ||
+            fail 'The assets of former releases cannot be removed.' 'The release serves; run `pulumi up` again.'
+        remove_stale_assets
     fi
     prune_releases
     remove_directory .releve/staging || fail 'The staging directory cannot be removed.'
