@@ -1,8 +1,9 @@
-"""How long the site is away while a release takes another's place: the guide's sequence by hand, and Relève's strategies.
+"""How long the site is away while a release takes another's place: the guide's sequence by hand, and the strategies.
 
-Run by `make bench`, on the sandbox, as `sandbox/run python benchmark/rollouts.py docs/benchmark.md`: replaces the section
-of that file which it wrote the last time. The ways take turns, on the same server and with the same two versions of the
-example application, each way in a directory of its own; a prober asks for the page from outside, fifty times a second.
+Run by `make bench`, on the sandbox, as `sandbox/run python benchmark/rollouts.py docs/benchmark.md`: replaces the
+section of that file which it wrote the last time. The ways take turns, on the same server and with the same two
+versions of the example application, each way in a directory of its own; a prober asks for the page from outside, fifty
+times a second.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _ways() -> Iterator[dict[str, Way]]:
     """Each way with a project on the server; all is removed afterwards."""
     local = yaml.safe_load((PROJECT / "Pulumi.local.yaml").read_text())["config"]
     repository = str(local["releve:image"]["repository"])
-    _release_both(repository)
+    _release_both()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         project = directory / "project"
@@ -164,7 +165,7 @@ def _ways() -> Iterator[dict[str, Way]]:
         yield ways
 
 
-def _release_both(repository: str) -> None:
+def _release_both() -> None:
     """Makes sure that the registry has both versions."""
     if _output("git", "-C", ".sandbox/app", "show", "HEAD:VERSION") == VERSIONS[0]:
         _run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local")
@@ -191,16 +192,16 @@ def _measured(ways: dict[str, Way], rounds: int, before: Callable[[Way], None]) 
 
 
 def _tables(usual: dict[str, Figures], slower: dict[str, Figures]) -> str:
+    ratio = statistics.median(usual["staged"].down) / statistics.median(usual["guide"].down)
     lines = [
-        f"Minimum, median and maximum of {ROUNDS} rollouts, going back and forth between two versions that the registry",
-        "and the server have; seconds. `staged` keeps their assets as well; `health.settle` is 0.",
+        f"Minimum, median and maximum of {ROUNDS} rollouts, back and forth between two versions that the registry and",
+        "the server have; seconds. `staged` keeps their assets as well; `health.settle` is 0.",
         "",
         "| | took | site down, from outside | as the rollout measured it |",
         "|---|---|---|---|",
         *(f"| {name} | {_spread(f.took)} | {_spread(f.down)} | {_spread(f.own)} |" for name, f in usual.items()),
         "",
-        f"Downtime of `staged` / that of the guide's sequence, medians: "
-        f"{statistics.median(usual['staged'].down) / statistics.median(usual['guide'].down):.2f}",
+        f"Downtime of `staged` / that of the guide's sequence, medians: {ratio:.2f}",
         "",
         f"The same with a compilation made {SLOW} s slower; `staged` goes back to a release that it keeps.",
         "",

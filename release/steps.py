@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from release.reference import ImageReference
-from settings import AppSettings, AssetsFrom, ServerSettings, Settings, StepName, Strategy
+from settings import AppSettings, AssetsFrom, BackupSettings, ServerSettings, Settings, StepName, Strategy
 
 SCRIPT_DIRECTORY = ".releve/bin"
 """Where the server keeps the script, relative to the application's directory."""
@@ -140,12 +140,18 @@ def _transaction(settings: Settings) -> tuple[str, ...]:
         *_numbered("--before-up", app.before_up),
         *_optional("--maintenance-page", app.maintenance_page),
         *_optional("--downtime-budget", app.downtime_budget),
+        *_backup(backup),
+        *(("--restore-on-failure", "yes") if backup.restore_on_failure else ()),
+    )
+
+
+def _backup(backup: BackupSettings) -> tuple[str, ...]:
+    return (
         *_optional("--backup-service", backup.service),
         *_optional("--backup-database", backup.database),
         *_optional("--backup-user", backup.user),
         *_repeated("--backup-command", backup.command),
         *("--backup-keep", str(backup.keep)),
-        *(("--restore-on-failure", "yes") if backup.restore_on_failure else ()),
     )
 
 
@@ -202,6 +208,18 @@ def step_command(step: Step, script: Script, settings: Settings, image: ImageRef
         *(("--", *step.command) if step.command else ()),
     )
     return shlex.join(arguments)
+
+
+def dump_command(settings: Settings) -> tuple[str, ...]:
+    """The command that dumps the database now, with the script that the last rollout has put on the server."""
+    app = settings.app
+    newest = f"script=$(ls -t {shlex.quote(f'{app.directory}/{SCRIPT_DIRECTORY}')}/rollout-*.sh | head -n 1)"
+    arguments = (
+        *("dump", "--directory", app.directory, *_repeated("--service", app.services)),
+        *("--timeout", str(_limit(StepName.DUMP, app)), "--limit", f"dump={_limit(StepName.DUMP, app)}"),
+        *_backup(settings.backup),
+    )
+    return ("sh", "-c", f'{newest} && exec sh "$script" "$@"', "sh", *arguments)
 
 
 def input_of(parts: Mapping[str, str]) -> str:

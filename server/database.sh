@@ -69,7 +69,7 @@ find_database() { # sets backup_service, unless it is configured: the only servi
     backup_service=$(printf '%s\n' "$project" | awk -F '\t' '$2 == "image" && $3 ~ /(^|\/)(postgres|postgis|postgresql)[^\/]*$/ { print $1 }')
     case $backup_service in
         '' | *"$IFS"*)
-            refuse 'Migrations are pending, and which service is the database is not known, so no dump can be made.' \
+            refuse 'Which service is the database is not known, so no dump can be made, and nothing is migrated without.' \
                 'Set backup.service; or backup.command, for another database than PostgreSQL.'
             ;;
     esac
@@ -88,11 +88,11 @@ postgres() { # PROGRAM [ARGUMENT …]: a shell program with $user and $name, in 
     in_database sh -c "$DATABASE$program" sh "$backup_user" "$backup_database" "$@"
 }
 
-dump_database() { # sets dump: a file that holds all, only its owner can read, and pg_restore has read
+dump_database() { # NAME: sets dump: a file that holds all, only its owner can read, and pg_restore has read
     find_database
     mkdir -p .releve/backups
     require_space
-    dump=.releve/backups/$(date -u +%Y%m%dT%H%M%SZ)-before-$release.dump
+    dump=.releve/backups/$(date -u +%Y%m%dT%H%M%SZ)-$1.dump
     printf '+ dump of the service %s\n' "$backup_service" >>"$log"
     rm -f -- .releve/backups/*.part
     if [ -n "$backup_command" ]; then
@@ -106,6 +106,14 @@ dump_database() { # sets dump: a file that holds all, only its owner can read, a
     mv -- "$dump.part" "$dump"
     keep_newest "$backup_keep" .releve/backups
     say "dumped the database to $dump, $(($(wc -c <"$dump") / 1024)) KiB"
+}
+
+step_dump() { # on demand
+    find_compose_file
+    resolved=$(ask docker compose config) || fail "Docker Compose does not accept $directory/$compose_file."
+    read_project "$resolved"
+    begin dump
+    dump_database on-demand
 }
 
 require_space() { # as much as the database takes: a dump is smaller, but by how much nobody knows before

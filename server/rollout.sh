@@ -19,7 +19,10 @@
 #   after-up       runs the --after-up commands
 #   purge          removes what neither this nor the previous release needs
 #
-#   all but install: --release TAG  --image REPOSITORY:TAG@sha256:DIGEST  [--actor NAME]  --strategy NAME
+# At any time:
+#   dump           dumps the database, and checks the dump
+#
+#   all but install and dump: --release TAG  --image REPOSITORY:TAG@sha256:DIGEST  [--actor NAME]  --strategy NAME
 #   --asset PATH …                          absolute, inside the containers of the first service
 #   -- COMMAND …                            what compiles the assets; pull looks whether the image has it
 #   --limit PHASE=SECONDS …                 how long a part of `up` may take
@@ -146,6 +149,7 @@ check_arguments() { # [COMMAND …]
     done
     case $step in
         install) check_script_name ;;
+        dump) release=on-demand ;;
         *) check_image ;;
     esac
     case $strategy in in-place | staged) ;; *) misuse "--strategy: '$strategy' is unknown" ;; esac
@@ -306,7 +310,7 @@ parse() { # ARGUMENT …: sets command_at, the number of arguments before those 
     command_at=$#
     step=${1-}
     case $step in
-        install | pull | stop | purge-assets | precompile | up | verify | after-up | purge) shift ;;
+        install | pull | stop | purge-assets | precompile | up | verify | after-up | purge | dump) shift ;;
         *) misuse "'$step' is not a step" ;;
     esac
     while [ $# -gt 0 ]; do
@@ -332,7 +336,7 @@ main() {
     strategy=in-place actor='' limits='' assets_from=compile precompile_memory='' downtime_budget='' keep_releases=3
     pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page=''
     backup_service='' backup_database='' backup_user='' backup_command='' backup_keep=5 restore_on_failure=''
-    locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' volumes_from='' oneoff_file='' project_name=''
+    digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' volumes_from='' oneoff_file='' project_name=''
     step='' reported='' log='' override='' script=${RELEVE_SCRIPT-}
     unset RELEVE_SCRIPT
     # A file opened by this script must not become one of the standard streams, should the caller have closed one.
@@ -374,6 +378,7 @@ main() {
     clear_leftovers
     case $strategy:$step in
         *:pull) step_pull "$@" ;;
+        *:dump) step_dump ;;
         in-place:stop) step_stop ;;
         in-place:purge-assets) step_purge_assets ;;
         in-place:precompile) step_precompile "$@" ;;

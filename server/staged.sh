@@ -97,7 +97,7 @@ replace_release() {
             say "stopped $(each "$services" words)"
         fi
         begin dump
-        dump_database
+        dump_database "before-$release"
         begin migrate
         migrate_database
     fi

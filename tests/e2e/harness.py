@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,11 @@ class Sandbox:
 
     def pulumi(self, project: Path, *arguments: str) -> Result:
         """Runs a pulumi command in `project`, with the sandbox's environment."""
-        return self._run([str(CHECKOUT / "sandbox" / "run"), "pulumi", *arguments, "--non-interactive"], project)
+        return self.run(project, "pulumi", *arguments, "--non-interactive")
+
+    def run(self, project: Path, *command: str) -> Result:
+        """Runs a command in `project`, with the sandbox's environment."""
+        return self._run([str(CHECKOUT / "sandbox" / "run"), *command], project)
 
     def on_server(self, *command: str) -> str:
         """Runs a command on the server as the user that releases; it must succeed."""
@@ -160,7 +165,8 @@ class Application:
 
     def fresh_version(self, *options: str) -> str:
         """Commits a version that was not there before, and returns it."""
-        version = f"7.{next(self._versions)}.0"
+        # The time, because a sandbox that was kept has those of its last run.
+        version = f"7.{next(self._versions)}.{int(time.time())}"
         self.new_version(version, *options)
         return version
 
