@@ -131,7 +131,11 @@ published_name() { # of this release's assets, below /releve, before it has beco
 
 bring_up() {
     # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
-    each "$services" logged docker compose up -d || fail 'The services cannot be started.'
+    # The web service before the workers: it need not wait, stopped, until they have ended what they do.
+    logged docker compose up -d "$web" || fail "The service '$web' cannot be started."
+    for service in $services; do
+        [ "$service" = "$web" ] || logged docker compose up -d "$service" || fail "'$service' cannot be started."
+    done
     logged docker compose up -d --remove-orphans || fail 'The project cannot be brought up as a whole.'
     say 'the project is up'
 }

@@ -162,7 +162,7 @@ def test_a_command_says_by_its_status_whether_migrations_are_pending(
         ("migrate", "*-migrate*", "The migrations fail"),
         ("task", "*-task*", "The task failed: bin/prepare"),
         ("publish", "*-publish*", "The assets cannot be published"),
-        ("up", '"compose up -d web"', "The services cannot be started"),
+        ("up", '"compose up -d web"', "The service 'web' cannot be started"),
         ("up", '*"--remove-orphans"', "The project cannot be brought up as a whole"),
     ],
 )
