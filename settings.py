@@ -13,7 +13,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -24,12 +24,13 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from release.errors import ReleaseError
-from release.reference import CANDIDATE_PREFIX, check_repository, check_tag
+from release.reference import CANDIDATE_PREFIX, ImageReference, check_repository, check_tag
 
 PREFIX = "releve:"
 
@@ -144,6 +145,23 @@ def _private_key(value: SecretStr) -> None:
         raise ValueError("is not a private key: expected the text of the file, not its path")
 
 
+def _password(value: SecretStr) -> None:
+    if not re.fullmatch(r"[^\x00-\x1f\x7f]+", value.get_secret_value()):
+        raise ValueError("expected one line of text, not empty")
+
+
+def _cache_image(value: str) -> None:
+    name, _, digest = value.partition("@")
+    repository, colon, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
+    try:
+        image = ImageReference(repository, tag if colon else None, digest or None)
+    except ValueError:
+        image = None
+    # The plugin takes names with a registry only.
+    if image is None or not image.repository.startswith(f"{image.registry}/"):
+        raise ValueError("expected registry/path:tag, for example ghcr.io/fablab/fabmanager:6.5.9-lab")
+
+
 def _services(value: tuple[str, ...]) -> None:
     if not value:
         raise ValueError("name the services that run the image, the web service first")
@@ -176,6 +194,7 @@ def _one_server(value: tuple[object, ...]) -> None:
 
 
 Text = Annotated[str, _matching(r"[^\x00-\x1f\x7f]+", "one line of text, not empty")]
+Label = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "one line of text")]
 AbsolutePath = Annotated[Text, _check(_absolute_path)]
 RelativePath = Annotated[Text, _check(_relative_path)]
 # The Compose specification's own rule, without a leading '-', which reads as an option.
@@ -203,8 +222,12 @@ class SourceSettings(_Settings):
     path: Text
     context: RelativePath = "."
     dockerfile: RelativePath = "Dockerfile"
-    target: Text | None = None
+    target: Annotated[str, _matching(r"[A-Za-z][A-Za-z0-9_.-]*", "a stage's name: FROM … AS NAME")] | None = None
     args: Mapping[Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "a build argument's name")], str] = {}
+    cache_from: Annotated[tuple[Annotated[str, _check(_cache_image)], ...], Field(strict=False)] = ()
+    labels: Mapping[
+        Annotated[str, _matching(r"[a-z0-9]+([._/-][a-z0-9]+)*", "a label's name in lower case")], Label
+    ] = {}
 
 
 class ImageSettings(_Settings):
@@ -213,6 +236,22 @@ class ImageSettings(_Settings):
     repository: Annotated[str, _check(check_repository)]
     platform: Annotated[str, _matching(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", "os/architecture")] = "linux/amd64"
     source: SourceSettings | None = None
+
+
+class RegistrySettings(_Settings):
+    """registry: the account at the registry, and how to recognise the registry. All optional."""
+
+    username: Text | None = None
+    password: Annotated[SecretStr, _check(_password)] | None = None
+    ca_file: Text | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.username is None) != (self.password is None):
+            raise ValueError(
+                "username and password go together: set both, or neither to use what `docker login` has stored"
+            )
+        return self
 
 
 class AppSettings(_Settings):
@@ -287,6 +326,7 @@ class Settings(_Settings):
 
     tag: Annotated[str, _check(_release_tag)]
     image: ImageSettings
+    registry: RegistrySettings = RegistrySettings()
     app: AppSettings
     health: HealthSettings = HealthSettings()
     backup: BackupSettings = BackupSettings()
@@ -385,6 +425,8 @@ _REMEDIES = {
     "app.directory": "pulumi config set --path app.directory /apps/fabmanager",
     "app.services": "pulumi config set --path 'app.services[0]' fabmanager",
     "servers": "pulumi config set --path 'servers[0].host' fabmanager.example.org",
+    "registry": "pulumi config set --secret --path --type string registry.password",
+    "registry.password": "pulumi config set --secret --path --type string registry.password",
     "servers[].hostKey": "get it with: ssh-keyscan -t ed25519 HOST, and compare it with the server's own",
 }
 

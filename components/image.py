@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import pulumi
 from pulumi_command import local
-from pulumi_docker import DockerBuildArgs, Image
+from pulumi_docker import CacheFromArgs, DockerBuildArgs, Image, RegistryArgs
 
 from release import registry, source
 from release.errors import ReleaseError
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, Unreachable
-from settings import ImageSettings
+from settings import ImageSettings, RegistrySettings
 
 PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
 CONTEXT = ".releve/context"
@@ -28,10 +29,12 @@ class ReleaseImageArgs:
 
     tag:      the release's tag
     settings: the repository and how to build the image. Without a source, this stack only deploys what others released.
+    registry: the account at the registry, and how to recognise the registry
     """
 
     tag: str
     settings: ImageSettings
+    registry: RegistrySettings
 
 
 class ReleaseImage(pulumi.ComponentResource):
@@ -54,10 +57,12 @@ class ReleaseImage(pulumi.ComponentResource):
         self._name = name
         self.name = ImageReference(args.settings.repository, args.tag)
         self._settings = args.settings
+        self._access = args.registry
+        self._registry = registry.connect(self.name.registry, args.registry, PROJECT_DIRECTORY)
         self._source = self._read_source()
         for warning in self._source.warnings if self._source else ():
             pulumi.log.warn(warning, self)
-        decision = self._decide(registry.probe(self.name))
+        decision = self._decide(registry.probe(self.name, self._registry))
         # The one place where an apply creates resources: the decision's output is its first input, which is known in
         # a preview, too, so the preview shows what the update will do.
         self.digest = decision.output.apply(self._released)
@@ -66,7 +71,11 @@ class ReleaseImage(pulumi.ComponentResource):
 
     def _read_source(self) -> source.Source | None:
         settings = self._settings
-        return source.read(settings.source, settings.platform, PROJECT_DIRECTORY) if settings.source else None
+        return (
+            source.read(settings.source, settings.platform, str(self.name.tag), PROJECT_DIRECTORY)
+            if settings.source
+            else None
+        )
 
     def _decide(self, state: TagState) -> pulumi.Stash:
         """Keeps what the registry said when this tag and source were first seen; the digest, or "" for: build it."""
@@ -100,10 +109,14 @@ class ReleaseImage(pulumi.ComponentResource):
         match state:
             case Unreachable(reason):
                 return f"whether {image} is released is not known, so nothing is built: {reason}"
-            case Absent() if self._source is None:
+            case Absent(anonymous) if self._source is None:
+                asked = (
+                    f" (asked without an account: if the repository is private, run docker login {image.registry} or "
+                    f"set registry.username and the secret registry.password)"
+                )
                 return (
-                    f"{image} is not in the registry, and this stack has no image.source to build it from. "
-                    f"Release it from the stack that builds, for example: "
+                    f"{image} is not in the registry{asked if anonymous else ''}, and this stack has no image.source "
+                    f"to build it from. Release it from the stack that builds, for example: "
                     f"pulumi config set tag {image.tag} -s staging && pulumi up -s staging"
                 )
             case _:
@@ -114,10 +127,11 @@ class ReleaseImage(pulumi.ComponentResource):
         if not isinstance(state, Present) or self._source is None:
             return
         image = self.name
-        if registry.probe(image.candidate(self._source.fingerprint)) != state:
+        if registry.probe(image.candidate(self._source.fingerprint), self._registry) != state:
             pulumi.log.warn(
                 f"{image} is released already and a released tag never moves: it is used as it is, nothing is built. "
-                f"The source in {self._source.checkout} is not what it was made of; to release that, set a new tag.",
+                f"The source in {self._source.checkout}, or how it is built, is not what it was made of; to release "
+                f"that, set a new tag.",
                 self,
             )
 
@@ -129,6 +143,7 @@ class ReleaseImage(pulumi.ComponentResource):
         # The decision to build is only made with a source, and made anew when that goes.
         assert built  # noqa: S101
         assert how  # noqa: S101
+        account = registry.account(self._access)
         built.export(PROJECT_DIRECTORY / CONTEXT)
         candidate = Image(
             f"{self._name}-candidate",
@@ -136,24 +151,39 @@ class ReleaseImage(pulumi.ComponentResource):
             build=DockerBuildArgs(
                 context=CONTEXT,
                 dockerfile=f"{CONTEXT}/{how.dockerfile}",
-                args=dict(how.args),
-                target=how.target,
+                args=dict(built.args),
+                target=built.labelled_target,
+                cache_from=CacheFromArgs(images=list(how.cache_from)) if how.cache_from else None,
                 platform=self._settings.platform,
+            ),
+            # Always there: a changed account within it is no difference, but its coming or going would be.
+            registry=RegistryArgs(
+                server=image.registry,
+                username=self._access.username,
+                password=pulumi.Output.secret(account.password) if account else None,
             ),
             # A later release takes it out of the program; that must be free of any call.
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         candidate_digest = candidate.repo_digest.apply(lambda reference: reference.rpartition("@")[2])
+        options = [
+            *(["--ca-file", str(PROJECT_DIRECTORY / self._access.ca_file)] if self._access.ca_file else []),
+            *(["--account-follows"] if account else []),
+        ]
         published = local.Command(
             f"{self._name}-publish",
             create=candidate_digest.apply(
-                lambda digest: shlex.join([sys.executable, "-m", "release.publish", str(image), digest])
+                lambda digest: shlex.join([sys.executable, "-m", "release.publish", *options, str(image), digest])
             ),
+            # By standard input: arguments are for everybody to see, and the state keeps `create` in clear.
+            stdin=pulumi.Output.secret(json.dumps({"username": account.username, "password": account.password}))
+            if account
+            else None,
             dir=str(PROJECT_DIRECTORY),
             triggers=[str(image), candidate_digest],
             add_previous_output_in_env=False,
-            # Paths of this machine, which must not be a change on another one.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["create", "dir"]),
+            # Paths of this machine and the account, which must not be a change on another one.
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["create", "dir", "stdin"]),
         )
         digest: pulumi.Output[str] = published.stdout.apply(str.strip)
         return digest

@@ -15,7 +15,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import remote
 
-from release import environment, steps
+from release import environment, registry, steps
 from release.compose_file import ComposeFile
 from release.reference import ImageReference
 from settings import ServerSettings, Settings, StepName
@@ -139,7 +139,8 @@ class ComposeRollout(pulumi.ComponentResource):
         """What the step reads: secret, and so encrypted in the state. People write passwords into Compose files."""
         services, compose_file = self._args.settings.app.services, self._args.compose_file
         values = self._environment_values()
-        if not step.reads_candidate or (compose_file is None and values is None):
+        account = registry.account(self._args.settings.registry) if step.name is StepName.PULL else None
+        if account is None and (not step.reads_candidate or (compose_file is None and values is None)):
             return None
 
         def parts(image: ImageReference) -> str:
@@ -148,6 +149,8 @@ class ComposeRollout(pulumi.ComponentResource):
                 named["compose-file"] = compose_file.with_image(services, str(image))
             if values is not None:
                 named["environment"] = environment.env_file(values)
+            if account:
+                named["registry-login"] = registry.docker_configuration(image.registry, account)
             return steps.input_of(named)
 
         return pulumi.Output.secret(image.apply(parts))

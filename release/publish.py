@@ -1,17 +1,25 @@
 """Gives a candidate its release tag: the same bytes under another name, so the digest stays the same.
 
-Run by the ReleaseImage component as `python -m release.publish REPOSITORY:TAG DIGEST`; prints the digest.
+Run by the ReleaseImage component as
+`python -m release.publish [--ca-file FILE] [--account-follows] REPOSITORY:TAG DIGEST`; prints the digest.
+With --account-follows the registry's account comes on standard input, as JSON: {"username": …, "password": …}. Without,
+what `docker login` has stored is used.
+
 Copying the manifest needs no Docker and keeps indexes whole; `docker pull` + `tag` + `push` and
 `docker buildx imagetools create` write another manifest, and so another digest.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from release.errors import ReleaseError
 from release.reference import ImageReference
-from release.registry import Registry
+from release.registry import Credentials, Registry
 
 
 def publish(image: ImageReference, registry: Registry) -> None:
@@ -36,17 +44,23 @@ def publish(image: ImageReference, registry: Registry) -> None:
         )
 
 
-def main(arguments: list[str]) -> int:
-    """Entry point: REPOSITORY:TAG and DIGEST; returns the exit status."""
-    tagged, digest = arguments
-    repository, _, tag = tagged.rpartition(":")
-    image = ImageReference(repository, tag, digest)
+def main(arguments: Sequence[str]) -> int:
+    """Entry point; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="release.publish", description="Gives a candidate its release tag.")
+    parser.add_argument("tagged", metavar="REPOSITORY:TAG")
+    parser.add_argument("digest", metavar="DIGEST")
+    parser.add_argument("--ca-file", type=Path, help="trust these certificate authorities, too (PEM)")
+    parser.add_argument("--account-follows", action="store_true", help="username and password as JSON on stdin")
+    options = parser.parse_args(arguments)
+    repository, _, tag = options.tagged.rpartition(":")
+    image = ImageReference(repository, tag, options.digest)
+    given = Credentials(**json.load(sys.stdin)) if options.account_follows else None
     try:
-        publish(image, Registry(image.registry))
+        publish(image, Registry(image.registry, (lambda: given) if given else None, options.ca_file))
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(digest)
+    print(options.digest)
     return 0
 
 

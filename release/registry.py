@@ -5,16 +5,22 @@ Protocol: the OCI distribution specification 1.1 and, for tokens, the distributi
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 
 from release.errors import ReleaseError
 from release.reference import DOCKER_HUB, ImageReference
+from settings import RegistrySettings
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -37,7 +43,12 @@ class Present:
 
 @dataclass(frozen=True)
 class Absent:
-    """The registry answered, and does not hold the tag."""
+    """The registry answered, and does not hold the tag.
+
+    anonymous: it was asked without an account. Some registries hide what is private behind the same answer.
+    """
+
+    anonymous: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,23 @@ class Registry:
     host:        as in an image's name, for example "ghcr.io" or "localhost:5000"
     credentials: called once the registry asks for them; None as its result means: none are known. By default what
                  `docker login` stored, credential helpers included.
+    ca_file:     certificates, in PEM, of authorities to trust besides the usual ones
+    Raises RegistryError when `ca_file` cannot be used.
     """
 
-    def __init__(self, host: str, credentials: Callable[[], Credentials | None] | None = None) -> None:
+    def __init__(
+        self, host: str, credentials: Callable[[], Credentials | None] | None = None, ca_file: Path | None = None
+    ) -> None:
         self.host = host
         self._credentials = credentials or (lambda: docker_login(host))
         self._base = ""
-        self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=True)
+        self._authorized: Credentials | None = None
+        self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=True, verify=_trusting(ca_file))
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether no account has been shown to the registry so far."""
+        return self._authorized is None
 
     def manifest(self, image: ImageReference) -> Manifest | None:
         """The manifest that `image` names by its digest, or else its tag; None if there is none.
@@ -121,15 +142,30 @@ class Registry:
         with _as_registry_error(self.host):
             url = f"{self._endpoint()}/v2/{image.path}/manifests/{image.digest or image.tag}"
             response = self._client.request(method, url, headers=headers, content=content)
-            if response.status_code == httpx.codes.UNAUTHORIZED:
+            # A registry that lets anybody read what is public may say of the rest that it does not exist.
+            hidden = response.status_code == httpx.codes.NOT_FOUND and self.anonymous
+            if response.status_code == httpx.codes.UNAUTHORIZED or (hidden and self._account()):
                 self._client.auth = self._authorize(response, image, "pull,push" if method == "PUT" else "pull")
                 response = self._client.request(method, url, headers=headers, content=content)
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise RegistryError(
-                f"registry {self.host} refuses access to {image.path} ({_brief(response)}). "
-                f"Check the account, then: docker login {self.host}"
-            )
+            raise RegistryError(self._refusal(image, response))
         return response
+
+    def _account(self) -> Credentials | None:
+        self._authorized = self._authorized or self._credentials()
+        return self._authorized
+
+    def _refusal(self, image: ImageReference, response: httpx.Response) -> str:
+        if account := self._authorized:
+            return (
+                f"registry {self.host} refuses the account {account.username} for {image.path} ({_brief(response)}). "
+                f"Check its password or token and its rights, and that the repository exists; then: "
+                f"pulumi config set --secret --path registry.password, or docker login {self.host}"
+            )
+        return (
+            f"registry {self.host} shows {image.path} to nobody without an account ({_brief(response)}), and none is "
+            f"known. Run: docker login {self.host}, or set registry.username and the secret registry.password"
+        )
 
     def _endpoint(self) -> str:
         """The registry's base URL. Like Docker Engine, falls back to plain HTTP for loopback addresses only."""
@@ -139,23 +175,25 @@ class Registry:
             if _is_loopback(host):
                 try:
                     self._client.get(f"{self._base}/v2/")
-                except httpx.ConnectError:
-                    self._base = f"http://{host}"
+                except httpx.ConnectError as error:
+                    # Not where TLS is spoken and the certificate is unknown: the password would go there in clear.
+                    if not _is_about_certificates(error):
+                        self._base = f"http://{host}"
         return self._base
 
     def _authorize(self, response: httpx.Response, image: ImageReference, actions: str) -> httpx.Auth:
         scheme, parameters = _challenge(response.headers.get("WWW-Authenticate", ""))
-        credentials = self._credentials()
+        credentials = self._account()
         basic = httpx.BasicAuth(credentials.username, credentials.password) if credentials else None
         if scheme != "bearer" or "realm" not in parameters:
             return basic or httpx.Auth()
+        realm = urlsplit(parameters["realm"])
+        if realm.scheme != "https" and not _is_loopback(realm.netloc):
+            raise RegistryError(f"registry {self.host} wants the account sent to {realm.geturl()}, which is not safe")
         query = {"service": parameters.get("service", ""), "scope": f"repository:{image.path}:{actions}"}
-        answer = self._client.get(parameters["realm"], params=query, auth=basic or httpx.Auth())
+        answer = self._client.get(realm.geturl(), params=query, auth=basic or httpx.Auth())
         if not answer.is_success:
-            raise RegistryError(
-                f"registry {self.host} refuses the account for {image.path} ({_brief(answer)}). "
-                f"Check it, then: docker login {self.host}"
-            )
+            raise RegistryError(self._refusal(image, answer))
         body = answer.json()
         return _Bearer(str(body.get("token") or body.get("access_token")))
 
@@ -169,40 +207,98 @@ class _Bearer(httpx.Auth):
         yield request
 
 
+def account(settings: RegistrySettings) -> Credentials | None:
+    """The account in the stack's configuration, or None."""
+    if settings.username is None or settings.password is None:
+        return None
+    return Credentials(settings.username, settings.password.get_secret_value())
+
+
+def connect(host: str, settings: RegistrySettings, project: Path) -> Registry:
+    """The registry `host` as the stack's configuration describes it.
+
+    project: the directory that registry.caFile is relative to
+    Raises RegistryError when that file cannot be used.
+    """
+    given = account(settings)
+    return Registry(host, (lambda: given) if given else None, project / settings.ca_file if settings.ca_file else None)
+
+
 def probe(image: ImageReference, registry: Registry | None = None) -> TagState:
     """Says what the registry holds for the tag of `image`. Never raises: not knowing is an answer, too."""
+    registry = registry or Registry(image.registry)
     try:
-        manifest = (registry or Registry(image.registry)).manifest(image)
+        manifest = registry.manifest(image)
     except RegistryError as error:
         return Unreachable(str(error))
-    return Present(manifest.digest) if manifest else Absent()
+    return Present(manifest.digest) if manifest else Absent(registry.anonymous)
 
 
 def docker_login(host: str) -> Credentials | None:
     """The account that `docker login` (or a credential helper) holds for `host`, or None."""
     # Imported here: it takes a while, and most previews need no account.
     from docker.auth import load_config  # noqa: PLC0415
+    from docker.credentials.errors import StoreError  # noqa: PLC0415
     from docker.errors import DockerException  # noqa: PLC0415
 
     try:
         entry = load_config().resolve_authconfig(None if host == DOCKER_HUB else host)
-    except DockerException as error:
+    except (DockerException, StoreError) as error:
         raise RegistryError(f"the credential helper for {host} fails: {error}. Run: docker login {host}") from None
     # Credential helpers answer with capital letters, the file's own entries come without.
     account = {key.lower(): value for key, value in (entry or {}).items()}
+    if account.get("identitytoken"):
+        raise RegistryError(
+            f"docker login holds an identity token for {host}, which Relève cannot use. "
+            f"Set registry.username and the secret registry.password to a token that may read and write"
+        )
     if not account.get("username"):
         return None
     return Credentials(account["username"], account["password"])
+
+
+def docker_configuration(host: str, credentials: Credentials) -> str:
+    """The text of a Docker client's config.json that knows `credentials` for the registry `host`, and nothing else."""
+    account = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+    # Docker Hub goes by a name that no image bears.
+    return json.dumps({"auths": {"https://index.docker.io/v1/" if host == DOCKER_HUB else host: {"auth": account}}})
+
+
+def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+    context = httpx.create_ssl_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:  # ssl.SSLError is one.
+            raise RegistryError(
+                f"registry.caFile: {ca_file} is no file of certificates in PEM, or cannot be read: {error}"
+            ) from None
+    return context
 
 
 @contextmanager
 def _as_registry_error(host: str) -> Iterator[None]:
     try:
         yield
+    except httpx.ConnectError as error:
+        if not _is_about_certificates(error):
+            raise RegistryError(f"registry {host} does not answer: {error}") from None
+        raise RegistryError(
+            f"registry {host} is not trusted: {error}. If its certificate is from an authority of your own, "
+            f"set registry.caFile to that authority's certificate"
+        ) from None
     except httpx.HTTPError as error:
         raise RegistryError(f"registry {host} does not answer: {error or type(error).__name__}") from None
     except ValueError as error:
         raise RegistryError(f"{host} answers, but not like a registry: {error}") from None
+
+
+def _is_about_certificates(error: BaseException) -> bool:
+    """Whether `error` or what caused it is the refusal of a certificate."""
+    cause: BaseException | None = error
+    while cause and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
 
 
 def _is_loopback(host: str) -> bool:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from release.errors import ReleaseError
@@ -22,39 +26,64 @@ LFS_POINTER = "^version https://git-lfs.github.com/spec/v1$"
 """First line of a Git LFS pointer file (git-lfs, docs/spec.md)."""
 
 
+LABELLED = "releve-labelled"
+"""The stage that is added to the Dockerfile where one of its stages is the target, to label that one."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What an image is built from, as read from git.
 
     checkout:    the git checkout, or a directory inside one
     tree:        git's id of the committed context
+    dockerfile:  the Dockerfile's path in the context
+    args:        build arguments
+    target:      the stage that becomes the image; None for the last one
+    labels:      what the image says about itself, by the OCI image specification's names and those of the operator
     fingerprint: 64 hexadecimal digits, of everything that the image is made from: the same on every machine
     warnings:    what the operator should know, one sentence each
     """
 
     checkout: Path
     tree: str
+    dockerfile: str
+    args: Mapping[str, str]
+    target: str | None
+    labels: Mapping[str, str]
     fingerprint: str
     warnings: tuple[str, ...]
+
+    @property
+    def labelled_target(self) -> str | None:
+        """The stage to build of the exported Dockerfile."""
+        return LABELLED if self.target else None
 
     def export(self, directory: Path) -> None:
         """Makes `directory` hold the committed context, replacing what was there; does nothing when it does already.
 
+        The Dockerfile in it also sets the labels, at its end, where they cost no layer of the build's cache.
         Raises ReleaseError when git or the disk fails.
         """
-        marker = directory.with_name(f"{directory.name}.tree")
-        if directory.is_dir() and marker.is_file() and marker.read_text() == self.tree:
+        marker = directory.with_name(f"{directory.name}.fingerprint")
+        if directory.is_dir() and marker.is_file() and marker.read_text() == self.fingerprint:
             return
         directory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".export-") as scratch:
             new, old = Path(scratch, "new"), Path(scratch, "old")
             self._unpack(new)
+            if not (new / self.dockerfile).is_file():
+                raise ReleaseError(
+                    f"image.source.dockerfile: {self.dockerfile} is marked export-ignore in {self.checkout}, so it is "
+                    f"not in the build context. Remove it from .gitattributes."
+                )
+            with (new / self.dockerfile).open("a", encoding="utf-8") as dockerfile:
+                dockerfile.write(_labelling(self.labels, self.target))
             marker.unlink(missing_ok=True)
             if directory.exists():
                 directory.rename(old)
             new.rename(directory)
             new_marker = Path(scratch, "marker")
-            new_marker.write_text(self.tree)
+            new_marker.write_text(self.fingerprint)
             new_marker.rename(marker)
 
     def _unpack(self, directory: Path) -> None:
@@ -77,10 +106,21 @@ class Source:
             raise ReleaseError(f"git archive of {self.checkout} fails: {error.strip()}")
 
 
-def read(settings: SourceSettings, platform: str, project: Path) -> Source:
+def _labelling(labels: Mapping[str, str], target: str | None) -> str:
+    """Lines for the end of a Dockerfile. docker.Image has no input for labels, so they are part of what it builds.
+
+    In single quotes, as a shell would have them, nothing is expanded; Docker reads words in the same way.
+    """
+    stage = [f"FROM {target} AS {LABELLED}"] if target else []
+    lines = [f"LABEL {shlex.quote(name)}={shlex.quote(value)}" for name, value in labels.items()]
+    return "\n".join(["", "# Added by Relève.", *stage, *lines, ""])
+
+
+def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> Source:
     """Reads what is committed in the application's source.
 
     platform: what the image is built for, for example "linux/amd64"
+    tag:      the release's
     project:  the directory that settings.path is relative to
     Raises ReleaseError when that is no git checkout with a commit, when the context or the Dockerfile is not in it, or
     when it needs more than git gives: submodules, or files in Git LFS.
@@ -91,10 +131,55 @@ def read(settings: SourceSettings, platform: str, project: Path) -> Source:
     tree = _tree(checkout, settings.context)
     _refuse_incomplete(checkout, tree)
     _require_dockerfile(checkout, tree, settings)
-    fingerprint = hashlib.sha256(
-        json.dumps([tree, settings.dockerfile, settings.target, sorted(settings.args.items()), platform]).encode()
-    ).hexdigest()
-    return Source(checkout, tree, fingerprint, tuple(_warnings(checkout, tree, settings.context)))
+    labels = {**_oci_labels(checkout, tag), **settings.labels}
+    # The cache of an image is part of it only where this asks for it.
+    args = {**({"BUILDKIT_INLINE_CACHE": "1"} if settings.cache_from else {}), **settings.args}
+    made_of = [
+        *(tree, settings.dockerfile, settings.target, sorted(args.items()), settings.cache_from),
+        *(sorted(labels.items()), platform),
+    ]
+    return Source(
+        checkout=checkout,
+        tree=tree,
+        dockerfile=settings.dockerfile,
+        args=args,
+        target=settings.target,
+        labels=labels,
+        fingerprint=hashlib.sha256(json.dumps(made_of).encode()).hexdigest(),
+        warnings=tuple(_warnings(checkout, tree, settings.context)),
+    )
+
+
+def _oci_labels(checkout: Path, tag: str) -> dict[str, str]:
+    """The usual annotations of the OCI image specification; the same in every clone, so the date is the commit's."""
+    revision, committed = _git(checkout, "log", "-1", "--no-show-signature", "--format=%H %ct").split()
+    created = datetime.fromtimestamp(int(committed), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    origin = public_address(_git(checkout, "config", "--get", "remote.origin.url", check=False).strip())
+    return {
+        **({"org.opencontainers.image.source": origin} if origin else {}),
+        "org.opencontainers.image.revision": revision,
+        "org.opencontainers.image.version": tag,
+        "org.opencontainers.image.created": created,
+    }
+
+
+def public_address(remote: str) -> str | None:
+    """Where people find what git knows as `remote`, without an account or password; None where that is nowhere.
+
+    The same for the forms that clones have: https://me:token@host/a/b.git, ssh://git@host/a/b, git@host:a/b.git.
+    """
+    for form in _REMOTES:
+        if found := form.fullmatch(remote):
+            scheme, host, path = found["scheme"] or "https", found["host"], found["path"].rstrip("/")
+            return f"{scheme}://{host}/{path.removesuffix('.git')}"
+    return None
+
+
+_REMOTES = (
+    re.compile(r"(?P<scheme>https?)://([^@/]*@)?(?P<host>[^/]+)/(?P<path>.+)"),
+    re.compile(r"(?P<scheme>)ssh://([^@/]*@)?(?P<host>[^/:]+)(:\d+)?/(?P<path>.+)"),
+    re.compile(r"(?P<scheme>)([^@/:]*@)?(?P<host>[A-Za-z0-9][A-Za-z0-9.-]+):(?P<path>[^/].*)"),
+)
 
 
 def _tree(checkout: Path, context: str) -> str:
@@ -130,7 +215,13 @@ def _refuse_incomplete(checkout: Path, tree: str) -> None:
 
 
 def _require_dockerfile(checkout: Path, tree: str, settings: SourceSettings) -> None:
-    if _git(checkout, "cat-file", "-t", f"{tree}:{settings.dockerfile}", check=False).strip() != "blob":
+    # "100644 blob <id>\t<name>"; a symbolic link has 120000, and labels would be written to wherever it leads.
+    entry = _git(checkout, "ls-tree", "--full-tree", tree, "--", settings.dockerfile)
+    if entry.startswith("120000 "):
+        raise ReleaseError(
+            f"image.source.dockerfile: {settings.dockerfile} is a symbolic link. Name the file that it leads to."
+        )
+    if not entry.startswith("100"):
         raise ReleaseError(
             f"image.source.dockerfile: {settings.dockerfile} is not in the last commit of {checkout} "
             f"(context {settings.context}). Commit it there, or set image.source.dockerfile."

@@ -197,14 +197,15 @@ def install_command(script: Script, app: AppSettings) -> str:
 def step_command(step: Step, script: Script, settings: Settings, image: ImageReference, actor: str) -> str:
     """The command line of a step for `image`, which has a tag and a digest. `actor`: who is rolling out."""
     app = settings.app
-    has_input = step.reads_candidate and (app.compose_file or settings.env is not None)
+    has_candidate = step.reads_candidate and (app.compose_file or settings.env is not None)
+    has_login = step.name is StepName.PULL and settings.registry.username is not None
     arguments = (
         *("sh", f"{app.directory}/{SCRIPT_DIRECTORY}/{script.name}", step.name),
         *("--directory", app.directory, "--release", str(image.tag), "--image", str(image)),
         *_repeated("--service", app.services),
         *("--timeout", str(step.seconds), "--actor", actor),
         *step.options,
-        *(("--input-follows",) if has_input else ()),
+        *(("--input-follows",) if has_candidate or has_login else ()),
         *(("--", *step.command) if step.command else ()),
     )
     return shlex.join(arguments)

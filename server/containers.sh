@@ -47,11 +47,26 @@ name_dependants() { # services that Compose recreates together with those of the
     for dependant in $dependants; do say "notice: $dependant"; done
 }
 
+pull_with_login() { # with a client configuration for this one command; the user's own neither helps nor changes
+    mkdir -- "$scratch/client"
+    mv -- "$scratch/registry-login" "$scratch/client/config.json"
+    # Which Engine it is, only the user's own configuration may know.
+    engine=$(ask docker context inspect --format '{{.Endpoints.docker.Host}}') || fail 'docker context inspect failed.'
+    logged docker --config "$scratch/client" --host "$engine" pull "$image" ||
+        fail "The image $image cannot be pulled." \
+            'Nothing was stopped. If the registry refuses: check registry.username and the secret registry.password.'
+    rm -r -- "$scratch/client"
+    say "pulled $image with the account of registry.username"
+}
+
 pull_image() {
     if ask docker image inspect --format '{{.Id}}' "$repository@$digest" >/dev/null; then
         say "$image is here already"
+    elif [ -e "$scratch/registry-login" ]; then
+        pull_with_login
     else
-        logged docker pull "$image" || fail "The image $image cannot be pulled." 'Nothing was stopped.'
+        logged docker pull "$image" || fail "The image $image cannot be pulled." "Nothing was stopped. If the registry
+refuses: set registry.username and registry.password, or run \`docker login ${image%%/*}\` on this server as $(id -un)."
         say "pulled $image"
     fi
     # `docker image prune` deletes an image without a tag.

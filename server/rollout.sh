@@ -36,6 +36,7 @@
 #   --input-follows             what is too long or too secret for an argument, on stdin, in lines:
 #       compose-file BASE64         the Compose file comes from the repository, its images already set
 #       environment BASE64          the content of .env
+#       registry-login BASE64       pull: a Docker client's config.json with the registry's account
 #       end                         the last line: without it something is missing
 #   install: --compose-file-follows         the Compose file comes later; the server needs none yet
 #
@@ -280,7 +281,7 @@ read_input() { # NAME BASE64 … end: each into a file of the step's own, $scrat
     while IFS=' ' read -r name encoded; do
         case $name in
             compose-file) compose_file_given=yes ;;
-            environment) ;;
+            environment | registry-login) ;;
             end) break ;;
             *) misuse "standard input: '$name' is unknown" ;;
         esac

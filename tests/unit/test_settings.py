@@ -90,6 +90,12 @@ def test_every_key_of_a_full_configuration_arrives_typed() -> None:
         (("image", "platform"), "amd64", "image.platform: 'amd64': expected os/architecture"),
         (("image", "source"), {"path": "a", "args": {"V": 1.1}}, "image.source.args.V: 1.1: expected text"),
         (("image", "source"), {"path": "a", "dockerfile": "../D"}, "does not leave its directory"),
+        (("image", "source"), {"path": "a", "target": "0"}, "image.source.target: '0': expected a stage's name"),
+        (("image", "source"), {"path": "a", "labels": {"A b": "c"}}, "expected a label's name in lower case"),
+        (("image", "source"), {"path": "a", "labels": {"a": "b\nUSER root"}}, "expected one line of text"),
+        (("image", "source"), {"path": "a", "cacheFrom": ["fab:1"]}, "image.source.cacheFrom[0]: 'fab:1': expected"),
+        (("image", "source"), {"path": "a", "cacheFrom": ["ghcr.io/fab:1 2"]}, "expected registry/path:tag"),
+        (("registry",), {"username": "fablab"}, "registry: an object: username and password go together"),
         (("app", "directory"), "apps", "app.directory: 'apps': expected an absolute path"),
         (("app", "directory"), "/", "expected an absolute path below /"),
         (("app", "directory"), "/apps/../etc", "without '.', '..' or '//'"),
@@ -160,7 +166,7 @@ def test_all_mistakes_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        (("imgae",), "tag, image, app, health, backup, env, keepReleases, servers"),
+        (("imgae",), "tag, image, registry, app, health, backup, env, keepReleases, servers"),
         (("image", "source", "pth"), "path, context, dockerfile, target, args"),
         (("app", "service"), "directory, services, composeFile"),
         (("servers", 0, "hostkey"), "name, host, port, user, hostKey"),
@@ -202,6 +208,24 @@ def test_a_private_key_is_never_shown() -> None:
     assert "hunter2" not in message
     config["servers"][0]["privateKey"] = "-----BEGIN OPENSSH PRIVATE KEY-----\nhunter2"
     assert "hunter2" not in repr(loaded(config))
+
+
+@pytest.mark.parametrize("password", [12345, "", "hunter2\nhunter2", ["hunter2"]])
+def test_a_registry_password_that_cannot_be_one_is_refused_and_never_shown(password: object) -> None:
+    message = refusal(configuration(registry={"username": "fablab", "password": password}))
+    assert "registry.password: " in message
+    assert "pulumi config set --secret --path --type string registry.password" in message
+    assert "hunter2" not in message
+    assert "12345" not in message
+
+
+def test_a_registry_password_does_not_show_in_the_settings() -> None:
+    settings = loaded(configuration(registry={"username": "fablab", "password": "hunter2", "caFile": "ca.pem"}))
+    assert settings.registry.password is not None
+    assert settings.registry.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
+    message = refusal(configuration(registry={"password": "hunter2"}))
+    assert "hunter2" not in message
 
 
 def test_keys_of_other_projects_and_of_providers_are_left_alone() -> None:

@@ -36,9 +36,9 @@ class Checkout:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", "change")
 
-    def read(self, platform: str = "linux/amd64", **settings: object) -> Source:
+    def read(self, platform: str = "linux/amd64", tag: str = "1.0.0", **settings: object) -> Source:
         return source.read(
-            SourceSettings.model_validate({"path": self.path.name, **settings}), platform, self.path.parent
+            SourceSettings.model_validate({"path": self.path.name, **settings}), platform, tag, self.path.parent
         )
 
 
@@ -49,7 +49,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 def test_the_fingerprint_is_the_same_in_every_clone_and_under_every_umask(checkout: Checkout, tmp_path: Path) -> None:
     checkout.git("clone", "--quiet", str(checkout.path), str(tmp_path / "clone"))
-    clone = source.read(SourceSettings(path="clone"), "linux/amd64", tmp_path)
+    clone = source.read(SourceSettings(path="clone"), "linux/amd64", "1.0.0", tmp_path)
     assert clone.fingerprint == checkout.read().fingerprint
 
     modes = []
@@ -100,13 +100,13 @@ def test_a_context_that_holds_another_commit_is_replaced_as_a_whole(checkout: Ch
     checkout.read().export(context)
     assert not (context / "app").exists()
     assert (context / "lib/new.rb").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "context", "context.tree"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "context", "context.fingerprint"]
 
 
 def test_an_export_that_was_interrupted_is_made_again(checkout: Checkout, tmp_path: Path) -> None:
     context = tmp_path / "context"
     checkout.read().export(context)
-    (tmp_path / "context.tree").unlink()
+    (tmp_path / "context.fingerprint").unlink()
     (context / "Dockerfile").unlink()
     checkout.read().export(context)
     assert (context / "Dockerfile").exists()
@@ -115,7 +115,7 @@ def test_an_export_that_was_interrupted_is_made_again(checkout: Checkout, tmp_pa
 def test_a_source_in_a_directory_of_a_checkout_is_read_from_there(checkout: Checkout) -> None:
     checkout.write("web/Dockerfile", "FROM scratch\n")
     checkout.commit()
-    read = source.read(SourceSettings(path="app/web"), "linux/amd64", checkout.path.parent)
+    read = source.read(SourceSettings(path="app/web"), "linux/amd64", "1.0.0", checkout.path.parent)
     assert read.tree == checkout.read(context="web").tree
 
 
@@ -143,16 +143,16 @@ def test_files_in_git_lfs_are_refused_by_name(checkout: Checkout) -> None:
 
 def test_a_source_that_is_not_there_or_not_in_git_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="is no directory"):
-        source.read(SourceSettings(path="missing"), "linux/amd64", tmp_path)
+        source.read(SourceSettings(path="missing"), "linux/amd64", "1.0.0", tmp_path)
     (tmp_path / "plain").mkdir()
     with pytest.raises(ReleaseError, match="is not a git checkout"):
-        source.read(SourceSettings(path="plain"), "linux/amd64", tmp_path)
+        source.read(SourceSettings(path="plain"), "linux/amd64", "1.0.0", tmp_path)
 
 
 def test_a_checkout_without_a_commit_is_refused(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", tmp_path / "empty"], check=True)
     with pytest.raises(ReleaseError, match="has no commit yet"):
-        source.read(SourceSettings(path="empty"), "linux/amd64", tmp_path)
+        source.read(SourceSettings(path="empty"), "linux/amd64", "1.0.0", tmp_path)
 
 
 def test_a_dockerfile_that_is_not_committed_is_refused_with_its_key(checkout: Checkout) -> None:
@@ -161,3 +161,97 @@ def test_a_dockerfile_that_is_not_committed_is_refused_with_its_key(checkout: Ch
         checkout.read(dockerfile="Dockerfile.prod")
     with pytest.raises(ReleaseError, match=r"image.source.context: web is no directory in the last commit"):
         checkout.read(context="web")
+
+
+def test_the_usual_labels_say_where_the_image_comes_from_the_same_in_every_clone(checkout: Checkout) -> None:
+    checkout.git("remote", "add", "origin", "https://me:token@git.example.org/fab/manager.git")
+    when = {"GIT_COMMITTER_DATE": "2024-05-21T23:30:00-0200"}
+    subprocess.run(
+        ["git", "-C", checkout.path, "-c", "user.name=test", "-c", "user.email=t@example.org", "commit", "--quiet",
+         "--allow-empty", "--message", "x"], check=True, env={**os.environ, **when},
+    )  # fmt: skip
+    head = subprocess.run(["git", "-C", checkout.path, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert checkout.read(tag="6.5.10-lab").labels == {
+        "org.opencontainers.image.source": "https://git.example.org/fab/manager",
+        "org.opencontainers.image.revision": head.stdout.strip(),
+        "org.opencontainers.image.version": "6.5.10-lab",
+        "org.opencontainers.image.created": "2024-05-22T01:30:00Z",
+    }
+
+
+def test_the_operators_labels_win(checkout: Checkout) -> None:
+    own = {"org.opencontainers.image.version": "six", "org.example.team": 'it\'s $HOME \\ "fab"'}
+    labels = checkout.read(labels=own).labels
+    assert {name: labels[name] for name in own} == own
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/sleede/fab-manager.git", "https://github.com/sleede/fab-manager"),
+        ("https://me:secret@github.com/sleede/fab-manager", "https://github.com/sleede/fab-manager"),
+        ("http://git.lab:3000/a/b.git/", "http://git.lab:3000/a/b"),
+        ("git@github.com:sleede/fab-manager.git", "https://github.com/sleede/fab-manager"),
+        ("github.com:sleede/fab-manager", "https://github.com/sleede/fab-manager"),
+        ("ssh://git@git.lab:2222/a/b.git", "https://git.lab/a/b"),
+        ("/srv/git/a.git", None),
+        ("../fab-manager", None),
+        ("file:///srv/git/a.git", None),
+        ("", None),
+    ],
+)
+def test_a_clones_remote_becomes_the_address_people_open_without_an_account(remote: str, address: str | None) -> None:
+    assert source.public_address(remote) == address
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tag": "1.0.1"},
+        {"platform": "linux/arm64"},
+        {"target": "app"},
+        {"args": {"A": "1"}},
+        {"cacheFrom": ["ghcr.io/fab/manager:1"]},
+        {"labels": {"a": "b"}},
+    ],
+)
+def test_whatever_goes_into_the_build_is_part_of_the_fingerprint(checkout: Checkout, change: dict[str, str]) -> None:
+    assert checkout.read(**change).fingerprint != checkout.read().fingerprint
+
+
+def test_the_exported_dockerfile_sets_the_labels_after_all_else_and_the_checkout_stays_as_it_is(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    checkout.read(labels={"org.example.note": "it's $HOME"}).export(tmp_path / "context")
+    lines = (tmp_path / "context/Dockerfile").read_text().splitlines()
+    assert lines[0] == "FROM scratch"
+    assert lines[-1] == """LABEL org.example.note='it'"'"'s $HOME'"""
+    assert (checkout.path / "Dockerfile").read_text() == "FROM scratch\n"
+
+
+def test_labels_of_a_target_go_to_a_stage_made_from_it(checkout: Checkout, tmp_path: Path) -> None:
+    read = checkout.read(target="app")
+    read.export(tmp_path / "context")
+    assert f"FROM app AS {read.labelled_target}\nLABEL " in (tmp_path / "context/Dockerfile").read_text()
+
+
+def test_another_release_of_the_same_tree_is_exported_with_its_own_labels(checkout: Checkout, tmp_path: Path) -> None:
+    for tag in ("1.0.0", "1.0.1"):
+        checkout.read(tag=tag).export(tmp_path / "context")
+        assert f"version={tag}" in (tmp_path / "context/Dockerfile").read_text()
+
+
+def test_a_dockerfile_that_is_a_symbolic_link_is_refused_and_nothing_is_written_through_it(checkout: Checkout) -> None:
+    (checkout.path / "Dockerfile").unlink()
+    (checkout.path / "Dockerfile").symlink_to("../elsewhere")
+    checkout.commit()
+    with pytest.raises(ReleaseError, match="image.source.dockerfile: Dockerfile is a symbolic link"):
+        checkout.read()
+
+
+def test_a_dockerfile_that_git_archive_drops_is_refused(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.write(".gitattributes", "Dockerfile export-ignore\n")
+    checkout.commit()
+    with pytest.raises(ReleaseError, match="Dockerfile is marked export-ignore"):
+        checkout.read().export(tmp_path / "context")
+    assert not (tmp_path / "context").exists()

@@ -5,7 +5,16 @@ from pydantic import SecretStr, TypeAdapter
 
 from release import steps
 from release.reference import ImageReference
-from settings import AppSettings, BackupSettings, HealthSettings, ImageSettings, ServerSettings, Settings, StepName
+from settings import (
+    AppSettings,
+    BackupSettings,
+    HealthSettings,
+    ImageSettings,
+    RegistrySettings,
+    ServerSettings,
+    Settings,
+    StepName,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -30,6 +39,7 @@ def settings(backup: object = None, env: object = None, **app: object) -> Settin
         backup=BackupSettings.model_validate(backup or {}),
         env=TypeAdapter(dict[str, SecretStr] | None).validate_python(env),
         keep_releases=3,
+        registry=RegistrySettings(),
     )
 
 
@@ -147,6 +157,16 @@ def test_the_downtime_is_read_from_what_the_step_printed() -> None:
     said = "up: the project is up (1.0 s)\nup: 1.1.0-abc serves; the site did not answer for 1.4 s, more than (0.0 s)\n"
     assert steps.downtime_of(said) == 1.4
     assert steps.downtime_of("up: 1.1.0-abc serves; nothing served before (0.1 s)") is None
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "staged"])
+def test_the_registrys_account_goes_to_pull_alone_and_stays_out_of_every_command_line(strategy: str) -> None:
+    account = {"username": "fablab", "password": "s3cret"}
+    whole = settings(strategy=strategy)
+    planned = commands(whole.model_copy(update={"registry": RegistrySettings.model_validate(account)}))
+    assert [name for name, words in planned.items() if "--input-follows" in words] == ["pull"]
+    assert "s3cret" not in str(planned)
+    assert not [name for name, words in commands(whole).items() if "--input-follows" in words]
 
 
 def test_the_health_gate_is_passed_on_whole() -> None:
