@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +23,15 @@ class RegistryServer:
     manifests: by "path:tag" and "path@digest"
     account:   "user:password" that it demands, or None
     tokens:    whether it wants a token for it (as registries in the internet do) or the account itself
+    hides:     whether it says of what the account alone may see that it does not exist, and asks for no account
     """
 
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     account: str | None = None
     tokens: bool = False
+    hides: bool = False
+    realm: str = ""
     status: int | None = None
     host: str = ""
 
@@ -78,8 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if self.headers.get("Authorization") == expected:
             return True
+        if self.registry.hides:
+            self._answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}')
+            return False
         challenge = (
-            f'Bearer realm="http://{self.registry.host}/token",service="test"'
+            f'Bearer realm="{self.registry.realm or f"http://{self.registry.host}/token"}",service="test"'
             if self.registry.tokens
             else 'Basic realm="test"'
         )
@@ -105,10 +112,18 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that refuses the certificate hangs up, which is what some tests are about."""
+
+
 @contextmanager
-def serving() -> Iterator[RegistryServer]:
+def serving(certificate: ssl.SSLContext | None = None) -> Iterator[RegistryServer]:
+    """A registry that speaks plain HTTP, or TLS with `certificate`."""
     registry = RegistryServer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"registry": registry}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"registry": registry}))
+    if certificate:
+        server.socket = certificate.wrap_socket(server.socket, server_side=True)
     registry.host = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 from release.errors import ReleaseError
@@ -42,6 +44,21 @@ def test_a_candidate_that_is_gone_is_not_published(registry_server: RegistryServ
     image = ImageReference(f"{registry_server.host}/fab/manager", "1.0.0", "sha256:" + "0" * 64)
     with pytest.raises(ReleaseError, match="not in the registry any more"):
         publish(image, Registry(image.registry))
+
+
+def test_the_account_comes_by_standard_input(
+    registry_server: RegistryServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry_server.account = "fablab:s3cret"
+    digest = registry_server.hold("fab/manager", "build-0123", CONTENT)
+    arguments = ["--account-follows", f"{registry_server.host}/fab/manager:1.0.0", digest]
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"username": "fablab", "password": "wrong"}'))
+    assert main(arguments) == 1
+    assert "refuses the account fablab" in capsys.readouterr().err
+    assert "fab/manager:1.0.0" not in registry_server.manifests
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"username": "fablab", "password": "s3cret"}'))
+    assert main(arguments) == 0
+    assert registry_server.manifests["fab/manager:1.0.0"] == (CONTENT, MANIFEST)
 
 
 def test_losing_a_race_at_the_very_moment_of_writing_is_noticed() -> None:

@@ -1,12 +1,27 @@
 import json
 import socket
+import ssl
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from release.reference import ImageReference
-from release.registry import Absent, Credentials, Present, Registry, Unreachable, probe
-from tests.unit.registry_server import INDEX, RegistryServer
+from release.registry import (
+    Absent,
+    Credentials,
+    Present,
+    Registry,
+    RegistryError,
+    Unreachable,
+    connect,
+    docker_configuration,
+    docker_login,
+    probe,
+)
+from settings import RegistrySettings
+from tests.unit.registry_server import INDEX, RegistryServer, serving
 
 pytestmark = pytest.mark.unit
 
@@ -84,3 +99,114 @@ def test_missing_and_wrong_credentials_never_read_as_absent_and_never_appear(
 
 def test_a_password_does_not_show_in_repr() -> None:
     assert "s3cret" not in repr(Credentials("fablab", "s3cret"))
+
+
+ACCOUNT = RegistrySettings.model_validate({"username": "fablab", "password": "s3cret"})
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_the_account_of_the_configuration_goes_before_that_of_docker_login(
+    registry_server: RegistryServer, no_docker_login: Path, tokens: bool
+) -> None:
+    registry_server.account, registry_server.tokens = "fablab:s3cret", tokens
+    no_docker_login.write_text(json.dumps({"auths": {registry_server.host: {"auth": "bWU6b3RoZXI="}}}))
+    digest = registry_server.hold("fab/manager", "1.0.0", b"{}")
+    assert probe(image(registry_server), connect(registry_server.host, ACCOUNT, Path())) == Present(digest)
+
+
+def test_a_refusal_says_whether_an_account_was_missing_or_wrong(registry_server: RegistryServer) -> None:
+    registry_server.account = "fablab:s3cret"
+    missing = probe(image(registry_server), Registry(registry_server.host, lambda: None))
+    wrong = probe(image(registry_server), Registry(registry_server.host, lambda: Credentials("fablab", "other")))
+    assert isinstance(missing, Unreachable)
+    assert isinstance(wrong, Unreachable)
+    assert "to nobody without an account" in missing.reason
+    assert "set registry.username" in missing.reason
+    assert "refuses the account fablab" in wrong.reason
+
+
+def test_what_a_registry_hides_from_strangers_is_asked_for_with_the_account(registry_server: RegistryServer) -> None:
+    registry_server.account, registry_server.hides = "fablab:s3cret", True
+    digest = registry_server.hold("fab/manager", "1.0.0", b"{}")
+    assert probe(image(registry_server), connect(registry_server.host, ACCOUNT, Path())) == Present(digest)
+
+
+@pytest.mark.parametrize("known", [None, Credentials("fablab", "s3cret")])
+def test_an_absent_tag_comes_with_whether_the_registry_knew_who_asked(
+    registry_server: RegistryServer, known: Credentials | None
+) -> None:
+    state = probe(image(registry_server), Registry(registry_server.host, lambda: known))
+    assert isinstance(state, Absent)
+    assert state.anonymous is (known is None)
+
+
+def test_an_account_is_not_sent_in_clear_to_where_a_registry_points(registry_server: RegistryServer) -> None:
+    registry_server.account, registry_server.tokens = "fablab:s3cret", True
+    registry_server.realm = "http://tokens.example.org/token"
+    state = probe(image(registry_server), connect(registry_server.host, ACCOUNT, Path()))
+    assert isinstance(state, Unreachable)
+    assert "http://tokens.example.org/token, which is not safe" in state.reason
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [
+        ({"credsStore": "that-is-not-installed"}, "the credential helper for reg.example fails"),
+        ({"auths": {"reg.example": {"identitytoken": "t"}}}, "an identity token for reg.example"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:docker-credential-")
+def test_a_login_that_cannot_be_used_is_said_to_be_so(
+    no_docker_login: Path, configuration: dict[str, object], words: str
+) -> None:
+    no_docker_login.write_text(json.dumps(configuration))
+    with pytest.raises(RegistryError, match=words):
+        docker_login("reg.example")
+
+
+@pytest.mark.parametrize("host", ["ghcr.io", "localhost:5000", "docker.io"])
+def test_the_configuration_for_a_docker_client_is_one_that_docker_reads(no_docker_login: Path, host: str) -> None:
+    no_docker_login.write_text(docker_configuration(host, Credentials("fablab", "s3:cret é")))
+    assert docker_login(host) == Credentials("fablab", "s3:cret é")
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_registry(authority: trustme.CA) -> Iterator[RegistryServer]:
+    """A registry with a certificate of an authority that nobody knows."""
+    certificate = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(certificate)
+    with serving(certificate) as registry:
+        yield registry
+
+
+def test_an_unknown_certificate_never_reads_as_absent_nor_sends_the_password_in_clear(
+    tls_registry: RegistryServer,
+) -> None:
+    state = probe(image(tls_registry), connect(tls_registry.host, ACCOUNT, Path()))
+    assert isinstance(state, Unreachable)
+    assert f"registry {tls_registry.host} is not trusted" in state.reason
+    assert "set registry.caFile" in state.reason
+    assert tls_registry.requests == []
+
+
+def test_with_the_authoritys_certificate_the_registry_is_trusted(
+    tls_registry: RegistryServer, authority: trustme.CA, tmp_path: Path
+) -> None:
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    tls_registry.account = "fablab:s3cret"
+    digest = tls_registry.hold("fab/manager", "1.0.0", b"{}")
+    settings = RegistrySettings.model_validate({"username": "fablab", "password": "s3cret", "caFile": "ca.pem"})
+    assert probe(image(tls_registry), connect(tls_registry.host, settings, tmp_path)) == Present(digest)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_ca_file_that_cannot_be_used_is_refused_with_its_key(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(RegistryError, match="registry.caFile: .*ca.pem is no file of certificates"):
+        connect("ghcr.io", RegistrySettings.model_validate({"caFile": "ca.pem"}), tmp_path)
