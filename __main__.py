@@ -22,7 +22,7 @@ def main() -> None:
     kept_file = compose_file.read(PROJECT, stack.app.compose_file) if stack.app.compose_file else None
     if kept_file:
         kept_file.with_image(stack.app.services, f"{stack.image.repository}:{stack.tag}")
-    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image))
+    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry))
     rollout = ComposeRollout(
         server.name,
         ComposeRolloutArgs(
