@@ -17,6 +17,7 @@ PREFIX=releve-$(printf '%s' "$SANDBOX" | sha256sum | cut -c 1-6)
 LABEL=releve.sandbox=$PREFIX
 SSH_KEY=$SANDBOX/ssh/id_ed25519
 KNOWN_HOSTS=$SANDBOX/ssh/known_hosts
+SECURE=$SANDBOX/secure-registry
 # The stack's file lies where Pulumi looks for it; that of a sandbox elsewhere, beside what it belongs to.
 STACK_FILE=$SANDBOX/Pulumi.local.yaml
 [ "$SANDBOX" != "$CHECKOUT/.sandbox" ] || STACK_FILE=$CHECKOUT/Pulumi.local.yaml
@@ -52,7 +53,7 @@ require_up() { [ -f "$SANDBOX/ports/registry" ] || fail "there is no sandbox in 
 require_node() {
     require_up
     [ -f "$SANDBOX/ports/$1" ] || fail "the sandbox has no server '$1'." \
-        "It has: $(cd "$SANDBOX/ports" && printf '%s ' ./* | sed 's|\./||g; s/registry //')"
+        "It has: $(cd "$SANDBOX/ports" && printf '%s ' server*)"
 }
 
 registry_address() { printf 'localhost:%s' "$(value registry "$SANDBOX/ports/registry")"; }
