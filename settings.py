@@ -425,8 +425,8 @@ _REMEDIES = {
     "app.directory": "pulumi config set --path app.directory /apps/fabmanager",
     "app.services": "pulumi config set --path 'app.services[0]' fabmanager",
     "servers": "pulumi config set --path 'servers[0].host' fabmanager.example.org",
-    "registry": "pulumi config set --secret --path --type string registry.password",
-    "registry.password": "pulumi config set --secret --path --type string registry.password",
+    "registry": "pulumi config set --secret --path registry.password",
+    "registry.password": "pulumi config set --secret --path registry.password",
     "servers[].hostKey": "get it with: ssh-keyscan -t ed25519 HOST, and compare it with the server's own",
 }
 

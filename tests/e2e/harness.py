@@ -42,19 +42,38 @@ class Result:
 
 
 class Sandbox:
-    """The sandbox of the tests: a registry and a server."""
+    """The sandbox of the tests, seen from one of its servers: a registry and that server."""
 
     def __init__(self) -> None:
         self.config: Config = {}
+        self.server = SERVER
 
     def up(self) -> None:
         self.command("up", "--quiet")
         stack_file = SANDBOX_DIRECTORY / "Pulumi.local.yaml"
         self.config = yaml.safe_load(stack_file.read_text())["config"]
-        # What a killed run left in a kept sandbox holds the ports that the tests need.
+        self._remove_leftovers()
+
+    def add_server(self, name: str) -> Sandbox:
+        """The same sandbox seen from another server, which is made if need be."""
+        self.command("add-server", name)
+        other = copy.copy(self)
+        other.server = name
+        other.config = copy.deepcopy(self.config)
+        port = re.search(r"^ssh=(\d+)$", (SANDBOX_DIRECTORY / "ports" / name).read_text(), re.MULTILINE)
+        assert port
+        key = (SANDBOX_DIRECTORY / "ssh" / f"{name}_host_ed25519_key.pub").read_text()
+        other.config["releve:servers"][0] |= {
+            "name": name, "port": int(port[1]), "hostKey": " ".join(key.split()[:2])
+        }  # fmt: skip
+        other._remove_leftovers()
+        return other
+
+    def _remove_leftovers(self) -> None:
+        """What a killed run left in a kept sandbox holds the ports that the tests need."""
         for directory in self.as_root("find", "/apps", "-mindepth", "1", "-maxdepth", "1").splitlines():
             if directory != "/apps/fabmanager":
-                self.command("remove", SERVER, directory)
+                self.command("remove", self.server, directory)
 
     def down(self) -> None:
         self.command("down")
@@ -75,17 +94,17 @@ class Sandbox:
 
     def on_server(self, *command: str) -> str:
         """Runs a command on the server as the user that releases; it must succeed."""
-        return self.command("ssh", SERVER, *command)
+        return self.command("ssh", self.server, *command)
 
     def as_root(self, *command: str) -> str:
         """Runs a command on the server as root, without a login: what the tests alone may do."""
-        done = self._run(["docker", "exec", f"{self.prefix}-{SERVER}", *command], CHECKOUT)
+        done = self._run(["docker", "exec", f"{self.prefix}-{self.server}", *command], CHECKOUT)
         assert done.succeeded, done.output
         return done.output
 
     def connections(self) -> int:
         """How many SSH connections the server has accepted so far."""
-        return int(self.command("connections", SERVER))
+        return int(self.command("connections", self.server))
 
     @property
     def prefix(self) -> str:
@@ -151,7 +170,7 @@ class Application:
     @property
     def url(self) -> str:
         """The public address, through nginx."""
-        return self.sandbox.command("url", SERVER, str(self.port)).strip()
+        return self.sandbox.command("url", self.sandbox.server, str(self.port)).strip()
 
     def page(self) -> str:
         return httpx.get(self.url, trust_env=False).text
@@ -268,6 +287,10 @@ class Project:
     def preview(self, *options: str) -> Result:
         return self._pulumi("preview", *options)
 
+    def configure(self, *arguments: str) -> Result:
+        """Runs `pulumi config set`."""
+        return self._pulumi("config", "set", *arguments)
+
     def release(self, tag: str) -> Result:
         """Sets the tag and rolls it out; that must succeed."""
         self.set("tag", tag)
@@ -307,10 +330,10 @@ def placed(sandbox: Sandbox, name: str, source: Path, *, port: int, variant: str
     application = Application(sandbox, name, source, port)
     options = ["--port", str(port), *(["--variant", variant] if variant else [])]
     try:
-        sandbox.command("place", SERVER, application.directory, *options)
+        sandbox.command("place", sandbox.server, application.directory, *options)
         yield application
     finally:
-        sandbox.command("remove", SERVER, application.directory)
+        sandbox.command("remove", sandbox.server, application.directory)
 
 
 @contextmanager
@@ -331,7 +354,7 @@ def project_of(application: Application, directory: Path) -> Iterator[Project]:
 
 def steps_run(result: Result) -> list[str]:
     """The steps on the server that an `up` ran, or a preview announced, each once and in order."""
-    found = re.findall(rf"{SERVER}-([a-z-]+) +(?:create|creating|replace|creat\w+ replacement)", result.output)
+    found = re.findall(r"server\d-([a-z-]+) +(?:create|creating|replace|creat\w+ replacement)", result.output)
     return list(dict.fromkeys(found))
 
 

@@ -214,7 +214,7 @@ def test_a_private_key_is_never_shown() -> None:
 def test_a_registry_password_that_cannot_be_one_is_refused_and_never_shown(password: object) -> None:
     message = refusal(configuration(registry={"username": "fablab", "password": password}))
     assert "registry.password: " in message
-    assert "pulumi config set --secret --path --type string registry.password" in message
+    assert "pulumi config set --secret --path registry.password" in message
     assert "hunter2" not in message
     assert "12345" not in message
 
