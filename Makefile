@@ -1,6 +1,6 @@
 # What people run. Everything here works on a clean clone: tools/ and sandbox/ install what is missing.
 .POSIX:
-.PHONY: help demo test test-fast lint sandbox clean
+.PHONY: help demo test test-fast lint sandbox new-app bench clean
 
 PYTHON = .venv/bin/python
 SHELL_SCRIPTS = .ci/run $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
@@ -10,6 +10,8 @@ help:
 	@echo 'make test       everything: lint, types, unit, shell, engine, e2e'
 	@echo 'make test-fast  what needs no Docker, in under a minute'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
+	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
+	@echo 'make bench      measures builds and previews on the sandbox, and writes docs/benchmark.md'
 	@echo 'make clean      removes what the others made in this checkout, and the sandbox'
 
 demo:
@@ -34,6 +36,14 @@ lint:
 sandbox:
 	tools/python-env
 	sandbox/up
+
+new-app:
+	@tools/new-app '$(DIR)'
+
+bench:
+	tools/python-env
+	sandbox/up
+	sandbox/run $(PYTHON) benchmark/build.py docs/benchmark.md
 
 clean:
 	sandbox/down
