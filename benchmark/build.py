@@ -1,0 +1,135 @@
+"""How long an image takes to build, cold and warm, and how long a preview takes that finds nothing to do.
+
+Run by `make bench`, on the sandbox, as `sandbox/run python benchmark/build.py docs/benchmark.md`: replaces the section
+of that file which it wrote the last time. What is compared runs in turns, so that a busy machine slows down both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, os.fspath(PROJECT))
+
+import settings  # noqa: E402 - from the checkout
+from release import source  # noqa: E402
+
+TITLE = "## Builds and previews"
+RUNS = 5
+LIMIT = 2.0
+"""A preview that finds nothing to do may take this many times what an empty program takes."""
+
+Command = Callable[[], object]
+
+
+def main(report: Path) -> None:
+    """Measures, prints, and writes the section of `report`."""
+    section = "\n\n".join([f"{TITLE}\n\n{_machine()}", _builds(), _previews()]) + "\n"
+    print(section)
+    text = report.read_text(encoding="utf-8") if report.exists() else "# Benchmarks\n\n"
+    text, replaced = re.subn(rf"^{TITLE}\n.*?(?=^## |\Z)", lambda _: section, text, flags=re.MULTILINE | re.DOTALL)
+    report.write_text(text if replaced else f"{text.rstrip()}\n\n{section}", encoding="utf-8")
+
+
+def _machine() -> str:
+    cores = os.cpu_count()
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {cores} cores; median of {RUNS} runs."
+    )
+
+
+def _builds() -> str:
+    """The example application's image, built as a release builds it: from what is committed, exported."""
+    with tempfile.TemporaryDirectory() as directory:
+        checkout, context = Path(directory, "app"), Path(directory, "context")
+        _run("git", "clone", "--quiet", os.fspath(PROJECT / ".sandbox/app"), os.fspath(checkout))
+        cold = _timed(lambda: _build(checkout, context, "--no-cache"))
+        _build(checkout, context)
+        warm = []
+        for run in range(RUNS):
+            (checkout / "app/models/visit.rb").open("a").write(f"# {run}\n")
+            _run("git", "-C", os.fspath(checkout), "-c", "user.name=b", "-c", "user.email=b@localhost",
+                 "commit", "--quiet", "--all", "--message", "benchmark")  # fmt: skip
+            warm.append(_timed(lambda: _build(checkout, context)))
+    median = statistics.median(warm)
+    return (
+        "| build of the example application | s |\n|---|---|\n"
+        f"| cold: no layer is reused (one run) | {cold:.1f} |\n"
+        f"| warm: one file of the application changed | {median:.1f} |\n"
+        f"| warm / cold | {median / cold:.2f} |"
+    )
+
+
+def _build(checkout: Path, context: Path, *options: str) -> None:
+    stack = settings.load(_configuration(), PROJECT / "Pulumi.local.yaml")
+    how = settings.SourceSettings(path=os.fspath(checkout), args=stack.image.source.args if stack.image.source else {})
+    read = source.read(how, stack.image.platform, "0.0.0-benchmark", PROJECT)
+    read.export(context)
+    arguments = [word for name, value in read.args.items() for word in ("--build-arg", f"{name}={value}")]
+    _run("docker", "build", "--quiet", "--platform", stack.image.platform, *options, *arguments, os.fspath(context))
+
+
+def _configuration() -> dict[str, str]:
+    listed = json.loads(_run("pulumi", "config", "--stack", "local", "--json", "--show-secrets", cwd=PROJECT))
+    return {
+        key: json.dumps(entry["objectValue"]) if "objectValue" in entry else entry["value"]
+        for key, entry in listed.items()
+    }
+
+
+def _previews() -> str:
+    """Of the stack `local`, released before, side by side with a program that declares nothing."""
+    _run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local", cwd=PROJECT)
+    with tempfile.TemporaryDirectory() as directory:
+        empty = Path(directory)
+        (empty / "Pulumi.yaml").write_text(
+            f"name: empty\nruntime:\n  name: python\n  options: {{virtualenv: {sys.prefix}}}\n"
+        )
+        (empty / "__main__.py").write_text("import pulumi\n")
+        _run("pulumi", "stack", "init", "benchmark", cwd=empty)
+        try:
+            _run("pulumi", "up", "--yes", "--skip-preview", "--stack", "benchmark", cwd=empty)
+            took: dict[str, list[float]] = {"local": [], "benchmark": []}
+            for _ in range(RUNS):
+                for stack, project in (("local", PROJECT), ("benchmark", empty)):
+                    preview = ("pulumi", "preview", "--expect-no-changes", "--stack", stack)
+                    took[stack].append(_timed(partial(_run, *preview, cwd=project)))
+        finally:
+            _run("pulumi", "stack", "rm", "--yes", "--force", "benchmark", cwd=empty)
+    ours, theirs = (statistics.median(took[stack]) for stack in ("local", "benchmark"))
+    return (
+        "| `pulumi preview` with nothing changed | s |\n|---|---|\n"
+        f"| Relève, one server | {ours:.2f} |\n"
+        f"| an empty program, same SDK, engine and environment | {theirs:.2f} |\n"
+        f"| ratio (at most {LIMIT:g}) | {ours / theirs:.2f} |"
+    )
+
+
+def _timed(command: Command) -> float:
+    """Seconds."""
+    started = time.monotonic()
+    command()
+    return time.monotonic() - started
+
+
+def _run(*command: str, cwd: Path | None = None) -> str:
+    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"benchmark: {' '.join(command)} fails:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
