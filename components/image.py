@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pulumi
 from pulumi_command import local
-from pulumi_docker import CacheFromArgs, DockerBuildArgs, Image, RegistryArgs
 
 from release import registry, source
 from release.errors import ReleaseError
@@ -59,10 +59,13 @@ class ReleaseImage(pulumi.ComponentResource):
         self._settings = args.settings
         self._access = args.registry
         self._registry = registry.connect(self.name.registry, args.registry, PROJECT_DIRECTORY)
-        self._source = self._read_source()
+        with ThreadPoolExecutor() as meanwhile:
+            # The registry may be far away: it is asked while git reads the source.
+            asked = meanwhile.submit(registry.probe, self.name, self._registry)
+            self._source = self._read_source()
         for warning in self._source.warnings if self._source else ():
             pulumi.log.warn(warning, self)
-        decision = self._decide(registry.probe(self.name, self._registry))
+        decision = self._decide(asked.result())
         # The one place where an apply creates resources: the decision's output is its first input, which is known in
         # a preview, too, so the preview shows what the update will do.
         self.digest = decision.output.apply(self._released)
@@ -139,6 +142,10 @@ class ReleaseImage(pulumi.ComponentResource):
         return pulumi.Output.from_input(digest) if digest else self._build_and_publish()
 
     def _build_and_publish(self) -> pulumi.Output[str]:
+        # Imported here: it takes a tenth of a second, during which the engine starts another plugin; and a
+        # stack that never builds never needs it.
+        from pulumi_docker import CacheFromArgs, DockerBuildArgs, Image, RegistryArgs  # noqa: PLC0415
+
         image, built, how = self.name, self._source, self._settings.source
         # The decision to build is only made with a source, and made anew when that goes.
         assert built  # noqa: S101
