@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -106,7 +107,12 @@ class Registry:
         self._credentials = credentials or (lambda: docker_login(host))
         self._base = ""
         self._authorized: Credentials | None = None
-        self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=True, verify=_trusting(ca_file))
+        self._trusted = _trusting(ca_file) if ca_file else True
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        # Made at the first request: reading the usual authorities takes a while.
+        return httpx.Client(timeout=TIMEOUT, follow_redirects=True, verify=self._trusted)
 
     @property
     def anonymous(self) -> bool:
@@ -264,15 +270,14 @@ def docker_configuration(host: str, credentials: Credentials) -> str:
     return json.dumps({"auths": {"https://index.docker.io/v1/" if host == DOCKER_HUB else host: {"auth": account}}})
 
 
-def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+def _trusting(ca_file: Path) -> ssl.SSLContext:
     context = httpx.create_ssl_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except OSError as error:  # ssl.SSLError is one.
-            raise RegistryError(
-                f"registry.caFile: {ca_file} is no file of certificates in PEM, or cannot be read: {error}"
-            ) from None
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one.
+        raise RegistryError(
+            f"registry.caFile: {ca_file} is no file of certificates in PEM, or cannot be read: {error}"
+        ) from None
     return context
 
 
