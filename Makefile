@@ -11,7 +11,7 @@ help:
 	@echo 'make test-fast  what needs no Docker, in under a minute'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
 	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
-	@echo 'make bench      measures builds and previews on the sandbox, and writes docs/benchmark.md'
+	@echo 'make bench      measures builds, previews and rollouts on the sandbox, and writes docs/benchmark.md'
 	@echo 'make clean      removes what the others made in this checkout, and the sandbox'
 
 demo:
@@ -44,6 +44,7 @@ bench:
 	tools/python-env
 	sandbox/up
 	sandbox/run $(PYTHON) benchmark/build.py docs/benchmark.md
+	sandbox/run $(PYTHON) benchmark/rollouts.py docs/benchmark.md
 
 clean:
 	sandbox/down

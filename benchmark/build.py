@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +21,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, os.fspath(PROJECT))
 
 import settings  # noqa: E402 - from the checkout
+from benchmark import report  # noqa: E402
 from release import source  # noqa: E402
 
 TITLE = "## Builds and previews"
@@ -34,20 +32,9 @@ LIMIT = 2.0
 Command = Callable[[], object]
 
 
-def main(report: Path) -> None:
-    """Measures, prints, and writes the section of `report`."""
-    section = "\n\n".join([f"{TITLE}\n\n{_machine()}", _builds(), _previews()]) + "\n"
-    print(section)
-    text = report.read_text(encoding="utf-8") if report.exists() else "# Benchmarks\n\n"
-    text, replaced = re.subn(rf"^{TITLE}\n.*?(?=^## |\Z)", lambda _: section, text, flags=re.MULTILINE | re.DOTALL)
-    report.write_text(text if replaced else f"{text.rstrip()}\n\n{section}", encoding="utf-8")
-
-
-def _machine() -> str:
-    cores = os.cpu_count()
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {cores} cores; median of {RUNS} runs."
-    )
+def main(file: Path) -> None:
+    """Measures, prints, and writes the section of `file`."""
+    report.write(file, TITLE, f"Medians of {RUNS} runs.\n\n{_builds()}\n\n{_previews()}")
 
 
 def _builds() -> str:
@@ -58,8 +45,10 @@ def _builds() -> str:
         cold = _timed(lambda: _build(checkout, context, "--no-cache"))
         _build(checkout, context)
         warm = []
-        for run in range(RUNS):
-            (checkout / "app/models/visit.rb").open("a").write(f"# {run}\n")
+        for _ in range(RUNS):
+            with (checkout / "app/models/visit.rb").open("a") as file:
+                # Never seen before: the cache keeps what earlier benchmarks built.
+                file.write(f"# {time.time_ns()}\n")
             _run("git", "-C", os.fspath(checkout), "-c", "user.name=b", "-c", "user.email=b@localhost",
                  "commit", "--quiet", "--all", "--message", "benchmark")  # fmt: skip
             warm.append(_timed(lambda: _build(checkout, context)))

@@ -1,4 +1,4 @@
-"""docs/benchmark.md: a section for each benchmark, replaced when it has run again."""
+"""docs/benchmark.md: a section for each benchmark, which replaces what the same one wrote before."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-def write(file: Path, title: str, text: str) -> None:
-    """Prints a section, with the day and the machine, and puts it into `file` in the place of the one with its title.
+def write(file: Path, title: str, body: str) -> None:
+    """Prints a section, with the date and the machine, and puts it into `file` in place of the one of that title.
 
-    title: its heading in Markdown, for example "## Rollouts"
+    title: as in the file, for example "## Builds and previews"
     """
-    machine = f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores."
-    section = f"{title}\n\n{machine}\n\n{text}\n"
+    machine = f"{datetime.now(UTC):%Y-%m-%d}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    section = f"{title}\n\n{machine}.\n\n{body.strip()}\n"
     print(section)
-    before = file.read_text(encoding="utf-8") if file.exists() else "# Benchmarks\n\n"
-    pattern = rf"^{re.escape(title)}\n.*?(?=^## |\Z)"
-    after, replaced = re.subn(pattern, lambda _: f"{section}\n", before, flags=re.MULTILINE | re.DOTALL)
-    file.write_text((after if replaced else f"{before.rstrip()}\n\n{section}").rstrip() + "\n", encoding="utf-8")
+    text = file.read_text(encoding="utf-8") if file.exists() else "# Benchmarks\n"
+    pattern = re.compile(rf"^{re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    others = pattern.sub("", text).rstrip()
+    file.write_text(f"{others}\n\n{section}", encoding="utf-8")
