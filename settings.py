@@ -20,6 +20,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -31,6 +32,7 @@ from pydantic_core import ErrorDetails
 
 from release.errors import ReleaseError
 from release.reference import CANDIDATE_PREFIX, ImageReference, check_repository, check_tag
+from release.rules import Level, Rule
 
 PREFIX = "releve:"
 
@@ -174,6 +176,23 @@ def _command(value: tuple[str, ...]) -> None:
         raise ValueError("expected a command and its arguments, as a list")
 
 
+def _regular_expression(value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+
+
+def _smoke_paths(value: tuple[object, ...]) -> None:
+    if not value:
+        raise ValueError("name a path to ask, for example /")
+
+
+def _path_alone(value: Any) -> Any:
+    """A path without more is one that answers 200."""
+    return {"path": value} if isinstance(value, str) else value
+
+
 def _limited_steps(value: Mapping[StepName, int]) -> None:
     if StepName.VERIFY in value:
         raise ValueError("how long `verify` may take is health.timeout")
@@ -204,6 +223,10 @@ ServiceName = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[int, Field(ge=1, le=86400)]
 Url = Annotated[Text, _check(_url)]
+UrlPath = Annotated[Text, _matching(r"/\S*", "a path that starts with / and has no spaces")]
+HeaderName = Annotated[str, _matching(r"[A-Za-z0-9-]+", "an HTTP header's name")]
+Status = Annotated[int, Field(ge=100, le=599)]
+Size = Annotated[str, _matching(r"[1-9][0-9]*[bkmgBKMG]?", "a size, for example 512m")]
 Words = Annotated[tuple[Text, ...], Field(strict=False)]
 Command = Annotated[Words, _check(_command)]
 Commands = Annotated[tuple[Words, ...], Field(strict=False), _check(_commands)]
@@ -230,12 +253,57 @@ class SourceSettings(_Settings):
     ] = {}
 
 
+class SmokeTestPath(_Settings):
+    """image.smokeTest.paths[]: a request to the candidate, and the answer that it must give."""
+
+    path: UrlPath
+    status: Status = 200
+    contains: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    headers: Mapping[HeaderName, Text] = {}
+
+
+class SmokeTestSettings(_Settings):
+    """image.smokeTest: how a candidate is run, and what it must answer, before it gets the release's tag."""
+
+    compose_file: RelativePath | None = None
+    port: Port = 3000
+    paths: Annotated[
+        tuple[Annotated[SmokeTestPath, BeforeValidator(_path_alone)], ...], Field(strict=False), _check(_smoke_paths)
+    ] = (SmokeTestPath(path="/"),)
+    assets: bool = True
+    env: Mapping[EnvironmentName, SecretStr] = {}
+    needs: Mapping[ServiceName, Text] = {}
+    memory: Size | None = None
+    fatal: Annotated[tuple[Annotated[Text, _check(_regular_expression)], ...], Field(strict=False)] = (
+        r"\b(FATAL|PANIC)\b",
+        r"\[BUG\] ",
+        r"\b[Ss]egmentation fault\b",
+    )
+    timeout: Seconds = 120
+
+    @model_validator(mode="after")
+    def _one_way_to_run(self) -> SmokeTestSettings:
+        given = {"env": self.env, "needs": self.needs, "memory": self.memory}
+        doubled = [name for name, value in given.items() if value] if self.compose_file else []
+        if doubled:
+            raise ValueError(f"{' and '.join(doubled)} would be ignored: with composeFile, that is said in the file")
+        if APPLICATION in self.needs:
+            raise ValueError(f"needs: {APPLICATION!r} is the name of the application itself")
+        return self
+
+
+APPLICATION = "app"
+"""What the application is called in a smoke test's own network, where no Compose file names it."""
+
+
 class ImageSettings(_Settings):
     """image: the application's image. Without a source this stack never builds it."""
 
     repository: Annotated[str, _check(check_repository)]
     platform: Annotated[str, _matching(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", "os/architecture")] = "linux/amd64"
     source: SourceSettings | None = None
+    smoke_test: SmokeTestSettings | None = None
+    checks: Mapping[Annotated[Rule, Field(strict=False)], Annotated[Level, Field(strict=False)]] = {}
 
 
 class RegistrySettings(_Settings):
@@ -265,7 +333,7 @@ class AppSettings(_Settings):
     assets: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = ()
     assets_from: Annotated[AssetsFrom, Field(strict=False)] = AssetsFrom.COMPILE
     precompile: Command = ("bundle", "exec", "rails", "assets:precompile")
-    precompile_memory: Annotated[str, _matching(r"[1-9][0-9]*[bkmgBKMG]?", "a size, for example 512m")] | None = None
+    precompile_memory: Size | None = None
     pending: Command = ()
     migrate: Command = ("bundle", "exec", "rails", "db:migrate")
     migrations: Annotated[Migrations, Field(strict=False)] = Migrations.STOPPED
@@ -280,10 +348,10 @@ class AppSettings(_Settings):
 class HealthSettings(_Settings):
     """health: when the release counts as serving."""
 
-    path: Annotated[Text, _matching(r"/\S*", "a path that starts with / and has no spaces")] = "/"
-    status: Annotated[int, Field(ge=100, le=599)] = 200
+    path: UrlPath = "/"
+    status: Status = 200
     contains: Annotated[tuple[Text, ...], Field(strict=False)] = ()
-    headers: Mapping[Annotated[str, _matching(r"[A-Za-z0-9-]+", "an HTTP header's name")], Text] = {}
+    headers: Mapping[HeaderName, Text] = {}
     timeout: Seconds = 120
     settle: Annotated[int, Field(ge=0, le=3600)] = 10
 
@@ -460,7 +528,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _is_secret(path: str) -> bool:
-    return path.startswith("env.") or path.endswith((".privateKey", ".password"))
+    return path.startswith("env.") or ".env." in path or path.endswith((".privateKey", ".password"))
 
 
 def _shown(value: object) -> str:

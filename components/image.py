@@ -12,7 +12,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import local
 
-from release import registry, source
+from release import checks, dockerfile, image_check, registry, smoke_test, source
 from release.errors import ReleaseError
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, Unreachable
@@ -89,6 +89,8 @@ class ReleaseImage(pulumi.ComponentResource):
             if problem := self._refusal(state):
                 raise ReleaseError(problem)
             self._tell(state)
+            if isinstance(state, Absent):
+                self._prepare()
 
         return pulumi.Stash(
             f"{self._name}-decision",
@@ -138,6 +140,25 @@ class ReleaseImage(pulumi.ComponentResource):
                 self,
             )
 
+    def _prepare(self) -> None:
+        """Checks what is about to be built, and tried. Raises ReleaseError."""
+        settings, built, how = self._settings, self._source, self._settings.source
+        assert built  # noqa: S101 - otherwise it is refused already
+        assert how  # noqa: S101
+        found = checks.report(dockerfile.check_source(built, how), settings.checks)
+        if found.warnings:
+            pulumi.log.warn(f"about what {self.name} is built from (image.checks):\n{found.warnings}", self)
+        if found.errors:
+            raise ReleaseError(
+                f"{self.name} is not built, because of what it would be built from (image.checks):\n{found.errors}"
+            )
+        if settings.smoke_test is None:
+            pulumi.log.warn(
+                f"{self.name} gets its tag without having been started once: set image.smokeTest, see README.md", self
+            )
+        elif settings.smoke_test.compose_file:
+            smoke_test.check_compose_file(PROJECT_DIRECTORY, settings.smoke_test.compose_file)
+
     def _released(self, digest: str) -> pulumi.Output[str]:
         return pulumi.Output.from_input(digest) if digest else self._build_and_publish()
 
@@ -173,24 +194,60 @@ class ReleaseImage(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         candidate_digest = candidate.repo_digest.apply(lambda reference: reference.rpartition("@")[2])
+        tested = candidate_digest.apply(image.candidate(built.fingerprint).with_digest).apply(str)
+        how_to_try, levels, platform = self._settings.smoke_test, self._settings.checks, self._settings.platform
+        request = tested.apply(lambda name: smoke_test.Request(name, platform, how_to_try).dump())
+        checked = self._command(
+            "check",
+            tested.apply(lambda _: ["-m", "release.image_check"]),
+            triggers=[candidate_digest],
+            stdin=tested.apply(lambda name: image_check.Request(name, platform, levels).dump()),
+        )
+        tried = self._command(
+            "smoke-test",
+            tested.apply(lambda _: ["-m", "release.smoke_test"]),
+            triggers=[candidate_digest],
+            # Its environment may hold secrets.
+            stdin=pulumi.Output.secret(request),
+            depends_on=checked,
+        )
         options = [
             *(["--ca-file", str(PROJECT_DIRECTORY / self._access.ca_file)] if self._access.ca_file else []),
             *(["--account-follows"] if account else []),
         ]
-        published = local.Command(
-            f"{self._name}-publish",
-            create=candidate_digest.apply(
-                lambda digest: shlex.join([sys.executable, "-m", "release.publish", *options, str(image), digest])
-            ),
+        published = self._command(
+            "publish",
+            candidate_digest.apply(lambda digest: ["-m", "release.publish", *options, str(image), digest]),
+            triggers=[str(image), candidate_digest],
             # By standard input: arguments are for everybody to see, and the state keeps `create` in clear.
             stdin=pulumi.Output.secret(json.dumps({"username": account.username, "password": account.password}))
             if account
             else None,
-            dir=str(PROJECT_DIRECTORY),
-            triggers=[str(image), candidate_digest],
-            add_previous_output_in_env=False,
-            # Paths of this machine and the account, which must not be a change on another one.
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["create", "dir", "stdin"]),
+            depends_on=tried,
         )
         digest: pulumi.Output[str] = published.stdout.apply(str.strip)
         return digest
+
+    def _command(
+        self,
+        step: str,
+        arguments: pulumi.Output[list[str]],
+        triggers: list[pulumi.Input[str]],
+        stdin: pulumi.Input[str] | None = None,
+        depends_on: pulumi.Resource | None = None,
+    ) -> local.Command:
+        """Runs one of release/'s programs here, when `triggers` change; another smoke test, say, is no reason."""
+        return local.Command(
+            f"{self._name}-{step}",
+            create=arguments.apply(lambda words: shlex.join([sys.executable, *words])),
+            stdin=stdin,
+            dir=str(PROJECT_DIRECTORY),
+            triggers=triggers,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=depends_on,
+                # Paths of this machine and the account, which must not be a change on another one.
+                ignore_changes=["create", "dir", "stdin"],
+            ),
+        )

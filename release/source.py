@@ -86,6 +86,22 @@ class Source:
             new_marker.write_text(self.fingerprint)
             new_marker.rename(marker)
 
+    def files(self) -> list[str]:
+        """The names of the committed context's files."""
+        listing = _git(self.checkout, "ls-tree", "-r", "-z", "--name-only", "--full-tree", self.tree)
+        return [name for name in listing.split("\0") if name]
+
+    def text(self, name: str) -> str:
+        """The text of a file of the committed context; empty when there is none."""
+        return _git(self.checkout, "cat-file", "blob", f"{self.tree}:{name}", check=False)
+
+    def holding(self, pattern: str) -> list[str]:
+        """The names of the committed context's files that have a line like `pattern`, an extended expression."""
+        # `<tree>:<name>`; exit status 1 means: none.
+        options = ("-l", "-I", "-z", "--full-name", "--extended-regexp")
+        found = _git(self.checkout, "grep", *options, "-e", pattern, self.tree, "--", check=False)
+        return [name.partition(":")[2] for name in found.split("\0") if name]
+
     def _unpack(self, directory: Path) -> None:
         # A fixed umask: file modes are part of what Docker sees, and must not depend on who runs this.
         with subprocess.Popen(

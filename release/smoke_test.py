@@ -1,0 +1,463 @@
+"""Tries a candidate before it gets the release's tag: runs it under production conditions, and asks it for pages.
+
+Run by the ReleaseImage component as `python -m release.smoke_test`, with a request on stdin, because its environment
+may hold secrets. Whatever it makes is gone afterwards, see throwaway.py. It needs a Docker Engine on this machine, with
+Compose 2.24 or newer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from pydantic import ValidationError
+
+from release.docker_command import DockerError, docker
+from release.errors import ReleaseError
+from release.page import asset_paths
+from release.throwaway import Throwaway, remove_leftovers
+from settings import APPLICATION, SmokeTestPath, SmokeTestSettings
+
+LOCKS = Path(".releve/smoke-test")
+PULL_TIMEOUT = 900
+"""Seconds for pulling the candidate and what it needs; not part of smokeTest.timeout."""
+SPARE = 60
+"""Seconds between smokeTest.timeout and the moment at which the watchdog removes everything regardless."""
+PATIENCE = 10
+"""Seconds after its first wrong answer, or since it listens elsewhere, in which the application may still come round.
+503 is no wrong answer but a request to wait (RFC 9110, 15.6.4)."""
+SETTLE = 3
+"""Seconds for which it must stay up after its last right answer."""
+POLL = 0.25
+ANSWER = 30
+"""Seconds for one answer: a first request may load a lot."""
+LOG_LINES, LINE_LENGTH = 40, 300
+
+THROWAWAY_PASSWORD = "throwaway"  # noqa: S105 - of databases that live for seconds, in a network of their own
+NEED_ENVIRONMENT = dict.fromkeys(
+    ("POSTGRES_PASSWORD", "MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"), THROWAWAY_PASSWORD
+)
+"""What the databases' official images want to know at their first start."""
+READY = {
+    "postgres": ("pg_isready", "--host", "127.0.0.1"),
+    "postgis": ("pg_isready", "--host", "127.0.0.1"),
+    "redis": ("redis-cli", "ping"),
+    "valkey": ("valkey-cli", "ping"),
+    "mysql": ("mysqladmin", "ping", "--host", "127.0.0.1"),
+    "mariadb": ("healthcheck.sh", "--connect", "--innodb_initialized"),
+}
+"""How the official images say that they are ready, by the last part of their name. The application starts then, as it
+would find them in production; any other image counts as ready once it runs."""
+
+PLAIN = frozenset({"RAILS_ENV", "RACK_ENV", "NODE_ENV"})
+"""Variables whose value is no secret, so that it can be read in a log."""
+SHORTEST_SECRET = 6
+"""Characters; shorter values, such as 1 and true, are everywhere in a log."""
+_URL_PASSWORD = re.compile(r"://[^/@:]*:([^@]+)@")
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+class SmokeTestError(ReleaseError):
+    """The candidate does not do what it must; the message says what, and shows the end of its log."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is tried.
+
+    image:    repository:tag@digest of the candidate
+    platform: os/architecture
+    settings: how; None: nothing is tried
+    """
+
+    image: str
+    platform: str
+    settings: SmokeTestSettings | None
+
+    def dump(self) -> str:
+        """As JSON, with its secrets."""
+        settings = None
+        if self.settings:
+            settings = self.settings.model_dump(mode="json", by_alias=True)
+            settings["env"] = {name: value.get_secret_value() for name, value in self.settings.env.items()}
+        return json.dumps({"image": self.image, "platform": self.platform, "smokeTest": settings})
+
+    @classmethod
+    def load(cls, text: str) -> Request:
+        """What `dump` has written."""
+        given = json.loads(text)
+        settings = given["smokeTest"]
+        return cls(given["image"], given["platform"], settings and SmokeTestSettings.model_validate(settings))
+
+
+def run(request: Request, locks: Path = LOCKS) -> str:
+    """Tries a candidate; what was found, in a line.
+
+    locks: a directory for the locks that tell running tests from dead ones
+    Raises SmokeTestError when the candidate fails, DockerError when it cannot be tried.
+    """
+    settings = request.settings
+    if settings is None:
+        return "not tried: image.smokeTest is not set"
+    remove_leftovers()
+    with Throwaway(locks, lifetime=PULL_TIMEOUT + settings.timeout + SPARE) as project:
+        model = _model(request, settings, project)
+        application = model.pop("x-application")
+        text = json.dumps(project.labelled(model))
+        project.compose("--file", "-", "pull", "--quiet", "--policy", "missing", stdin=text, timeout=PULL_TIMEOUT)
+        candidate = _Candidate(project, application, settings, text, time.monotonic() + settings.timeout)
+        candidate.start()
+        answers = candidate.answers()
+        candidate.stays_up()
+    return f"{request.image} starts, stays up and answers: {', '.join(answers)}"
+
+
+def check_compose_file(project: Path, name: str) -> None:
+    """Refuses a smokeTest.composeFile that cannot be read or names no service of the candidate. Raises ReleaseError."""
+    _application_in(project / name)
+
+
+def _application_in(path: Path) -> str:
+    """The first service of a Compose file whose image is ${IMAGE}."""
+    try:
+        services = yaml.safe_load(path.read_text(encoding="utf-8"))["services"]
+        for name, service in services.items():
+            if re.fullmatch(r"\$(IMAGE|\{IMAGE\b.*\})", str((service or {}).get("image", ""))):
+                return str(name)
+    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        raise ReleaseError(f"image.smokeTest.composeFile: cannot read {path} as a Compose file: {error}") from None
+    raise ReleaseError(
+        f"image.smokeTest.composeFile: no service in {path} runs the candidate. "
+        f"Give the one that is to be asked the line: image: ${{IMAGE}}"
+    )
+
+
+def _model(request: Request, settings: SmokeTestSettings, project: Throwaway) -> dict[str, Any]:
+    """The Compose model to run, plain and complete; x-application names the service that is asked."""
+    if settings.compose_file:
+        model = _model_of_file(Path(settings.compose_file), request.image, project)
+    else:
+        model = generated_model(request.image, settings)
+    application = model["services"][model["x-application"]]
+    application["platform"] = request.platform
+    for service in model["services"].values():
+        # An application that dies must not be started again: its first end tells why.
+        service["restart"] = "no"
+        # A container's fixed name and fixed ports belong to what may run here already.
+        service.pop("container_name", None)
+        service.pop("ports", None)
+    application["ports"] = [f"127.0.0.1::{settings.port}"]
+    return model
+
+
+def generated_model(image: str, settings: SmokeTestSettings) -> dict[str, Any]:
+    """A Compose model of the application and what it needs."""
+    application: dict[str, Any] = {
+        "image": image,
+        "environment": {name: _literal(value.get_secret_value()) for name, value in settings.env.items()},
+        "depends_on": {
+            name: {"condition": "service_healthy" if _ready(need) else "service_started"}
+            for name, need in settings.needs.items()
+        },
+    }
+    if settings.memory:
+        # Without the second line, as much again could be swapped out.
+        application |= {"mem_limit": settings.memory, "memswap_limit": settings.memory}
+    needs: dict[str, Any] = {}
+    for name, need in settings.needs.items():
+        needs[name] = {"image": need, "environment": NEED_ENVIRONMENT}
+        if command := _ready(need):
+            # Engine 25 and newer looks every start_interval until it is healthy for the first time.
+            needs[name]["healthcheck"] = {
+                "test": ["CMD", *command], "interval": "1s", "timeout": "5s", "retries": settings.timeout,
+                "start_period": f"{settings.timeout}s", "start_interval": "250ms",
+            }  # fmt: skip
+    return {"x-application": APPLICATION, "services": {APPLICATION: application, **needs}}
+
+
+def _ready(image: str) -> tuple[str, ...] | None:
+    name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    return READY.get(name)
+
+
+def _literal(value: str) -> str:
+    """A value that Compose takes as it is, dollar signs included."""
+    return value.replace("$", "$$")
+
+
+def _model_of_file(path: Path, image: str, project: Throwaway) -> dict[str, Any]:
+    application = _application_in(path)
+    text = project.compose(
+        "--file", str(path), "config", "--format", "json", environment={"IMAGE": image}, timeout=60
+    )  # fmt: skip
+    model: dict[str, Any] = json.loads(text)
+    for kind in ("networks", "volumes"):
+        for name, thing in (model.get(kind) or {}).items():
+            if (thing or {}).get("external"):
+                raise ReleaseError(
+                    f"image.smokeTest.composeFile: {path} uses the {kind[:-1]} {name} of somebody else (external), "
+                    f"but a smoke test must neither find nor leave anything. Let the file define its own."
+                )
+            # A name written in the file would be shared with whoever uses it, too.
+            (thing or {}).pop("name", None)
+    return model | {"x-application": application}
+
+
+class _Candidate:
+    """The application's container, and what it does."""
+
+    def __init__(self, project: Throwaway, service: str, settings: SmokeTestSettings, model: str, until: float) -> None:
+        self._project = project
+        self._service = service
+        self._settings = settings
+        self._until = until
+        self._container = ""
+        self._model = model
+        self._client = httpx.Client(timeout=ANSWER, trust_env=False)
+
+    def start(self) -> None:
+        """Starts everything; returns when the application's container has been started. Raises SmokeTestError."""
+        try:
+            self._compose("up", "--detach", "--pull", "never", timeout=self._left())
+        except DockerError as error:
+            # The application's own end is a better reason than what somebody waiting for it makes of that.
+            with suppress(DockerError):
+                self._container = self._find()
+                if self._container and self._state()["Status"] in ("exited", "dead"):
+                    self._check_alive()
+            raise SmokeTestError(self._explained(f"it cannot be started: {self._hidden(str(error))}", all_logs=True)) \
+                from None  # fmt: skip
+        self._container = self._find()
+
+    def answers(self) -> list[str]:
+        """Asks for each path until it is answered as it must be. Raises SmokeTestError."""
+        given = []
+        for path in self._settings.paths:
+            response = self._ask(path)
+            given.append(f"{path.path} {response.status_code}")
+            if self._settings.assets and "html" in response.headers.get("Content-Type", ""):
+                given += self._assets_of(path, response)
+        return given
+
+    def stays_up(self) -> None:
+        """Watches it for some seconds more. Raises SmokeTestError."""
+        until = time.monotonic() + SETTLE
+        while time.monotonic() < until:
+            self._check_alive()
+            time.sleep(POLL)
+        self._check_log()
+
+    def _ask(self, path: SmokeTestPath) -> httpx.Response:
+        """The answer to a request, once it is right."""
+        problem = "it does not answer"
+        wrong_since = 0.0
+        while (now := time.monotonic()) < self._until:
+            self._check_alive()
+            try:
+                response = self._get(path.path, path.headers)
+            except httpx.TimeoutException:
+                problem = f"it takes the request, and gives no answer within {min(ANSWER, self._settings.timeout)} s"
+                continue
+            except httpx.HTTPError:
+                # Docker itself accepts connections to a published port, whether somebody listens behind it or not.
+                elsewhere = self._listens_elsewhere()
+                problem = elsewhere or f"nothing listens on port {self._settings.port} of the container"
+                wrong_since = (wrong_since or now) if elsewhere else 0.0
+            else:
+                wrong = _wrong(response, path)
+                if not wrong:
+                    return response
+                problem = f"GET {path.path} {wrong}"
+                wrong_since = 0.0 if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else wrong_since or now
+            if wrong_since and now - wrong_since > PATIENCE:
+                raise SmokeTestError(self._explained(problem))
+            time.sleep(POLL)
+        raise SmokeTestError(
+            self._explained(f"{problem}; that was after {self._settings.timeout} s (image.smokeTest.timeout)")
+        )
+
+    def _get(self, path: str, headers: Mapping[str, str]) -> httpx.Response:
+        # Asked anew each time: a port of 0 is given out when the container starts.
+        address = self._address()
+        timeout = max(1.0, min(ANSWER, self._left()))
+        return self._client.get(f"http://{address}{path}", headers={"Host": "localhost", **headers}, timeout=timeout)
+
+    def _assets_of(self, path: SmokeTestPath, response: httpx.Response) -> list[str]:
+        host = next((value for name, value in path.headers.items() if name.lower() == "host"), "localhost")
+        paths = asset_paths(response.text, str(response.url), host)
+        missing = []
+        for asset in paths:
+            try:
+                status: object = self._get(asset, path.headers).status_code
+            except httpx.HTTPError as error:
+                status = type(error).__name__
+            if status != httpx.codes.OK:
+                missing.append(f"{asset} ({status})")
+        if missing:
+            raise SmokeTestError(
+                self._explained(
+                    f"GET {path.path} names files that the image does not serve: {', '.join(missing[:5])}"
+                    f"{f' and {len(missing) - 5} more' if len(missing) > 5 else ''}. "  # noqa: PLR2004
+                    f"Were the assets compiled in the image? Rails serves them only with RAILS_SERVE_STATIC_FILES in "
+                    f"image.smokeTest.env. Where another server has them, set image.smokeTest.assets to false"
+                )
+            )
+        return [f"{len(paths)} assets"] if paths else []
+
+    def _address(self) -> str:
+        bindings = self._inspect()["NetworkSettings"]["Ports"].get(f"{self._settings.port}/tcp")
+        if not bindings:
+            self._check_alive()
+            raise httpx.ConnectError("the port is not published yet")
+        return f"127.0.0.1:{bindings[0]['HostPort']}"
+
+    def _check_alive(self) -> None:
+        state = self._state()
+        memory = f" of {self._settings.memory}" if self._settings.memory else ""
+        if state["OOMKilled"]:
+            raise SmokeTestError(self._explained(f"it ran out of memory: it needs more than its limit{memory}"))
+        if state["Status"] in ("exited", "dead"):
+            error = f" ({state['Error']})" if state["Error"] else ""
+            raise SmokeTestError(self._explained(f"it ended by itself, with exit status {state['ExitCode']}{error}"))
+
+    def _check_log(self) -> None:
+        for line in self._log():
+            if any(re.search(pattern, line) for pattern in self._settings.fatal):
+                raise SmokeTestError(
+                    self._explained(f"its log has a fatal line (image.smokeTest.fatal): {self._hidden(line)}")
+                )
+
+    def _listens_elsewhere(self) -> str | None:
+        """Where the application listens, when that is not where it is asked; None when that cannot be known."""
+        tables = ""
+        # Not every image has `cat`, and not every machine shows the processes of its containers.
+        try:
+            tables = docker("exec", self._container, "cat", "/proc/net/tcp", "/proc/net/tcp6")
+        except DockerError:
+            pid = self._state()["Pid"]
+            for name in ("tcp", "tcp6") if pid else ():
+                with suppress(OSError):
+                    tables += Path(f"/proc/{pid}/net/{name}").read_text()
+        found = list(listening(tables))
+        port = self._settings.port
+        if (port, True) in found:
+            return f"it listens on port {port} of the loopback interface alone. Let it listen on 0.0.0.0"
+        others = sorted({other for other, _ in found})
+        if others and port not in others:
+            return (
+                f"nothing listens on port {port} of the container (image.smokeTest.port), "
+                f"but something does on {' and '.join(map(str, others))}"
+            )
+        return None
+
+    def _find(self) -> str:
+        return self._compose("ps", "--all", "--quiet", self._service).strip()
+
+    def _compose(self, *arguments: str, timeout: float = 30) -> str:
+        return self._project.compose("--file", "-", *arguments, stdin=self._model, timeout=timeout)
+
+    def _inspect(self) -> Any:
+        return json.loads(docker("container", "inspect", self._container, timeout=30))[0]
+
+    def _state(self) -> Any:
+        return self._inspect()["State"]
+
+    def _left(self) -> float:
+        return max(1.0, self._until - time.monotonic())
+
+    def _log(self) -> list[str]:
+        """The log of the application, or what can be had of it."""
+        with suppress(DockerError):
+            return self._compose("logs", "--no-color", "--no-log-prefix", "--tail", "2000", self._service).splitlines()
+        return []
+
+    def _explained(self, problem: str, *, all_logs: bool = False) -> str:
+        """A problem, with the end of the log."""
+        lines = self._log()
+        if all_logs:
+            with suppress(DockerError):
+                lines = self._compose("logs", "--no-color", "--tail", str(LOG_LINES)).splitlines()
+        last = [self._hidden(line)[:LINE_LENGTH] for line in lines[-LOG_LINES:]]
+        end = "\n".join(["The end of its log:", *(f"  | {line}" for line in last)]) if last else "Its log is empty."
+        return f"the image fails its smoke test, so it gets no tag: {problem}.\n{end}"
+
+    def _hidden(self, text: str) -> str:
+        """Text without the values of image.smokeTest.env, as Pulumi keeps in clear what is printed here.
+
+        Nor has it what a terminal would take for a command.
+        """
+        text = _CONTROL.sub("", text)
+        for value, name in self._secrets():
+            text = text.replace(value, f"[{name}]")
+        return text
+
+    def _secrets(self) -> list[tuple[str, str]]:
+        """What must not be shown, with the name to be shown instead: values, and passwords that are part of a URL."""
+        values = {name: secret.get_secret_value() for name, secret in self._settings.env.items() if name not in PLAIN}
+        found = [(value, name) for name, value in values.items()]
+        found += [(match[1], name) for name, value in values.items() if (match := _URL_PASSWORD.search(value))]
+        hidden = [pair for pair in found if len(pair[0]) >= SHORTEST_SECRET and pair[0] != THROWAWAY_PASSWORD]
+        # The longest first: one may be a part of another.
+        return sorted(hidden, key=lambda pair: -len(pair[0]))
+
+
+def _wrong(response: httpx.Response, path: SmokeTestPath) -> str | None:
+    """What is wrong with an answer, or None."""
+    status = response.status_code
+    if status != path.status:
+        location = response.headers.get("Location", "")
+        https = (
+            " It insists on HTTPS: give the path the headers {X-Forwarded-Proto: https}"
+            if location.startswith("https:")
+            else ""
+        )
+        to = f" to {location}" if location else ""
+        return f"answers {status}{to} instead of {path.status}{'.' if https else ''}{https}"
+    missing = [text for text in path.contains if text not in response.text]
+    return f"answers {status}, without {' and '.join(map(repr, missing))}" if missing else None
+
+
+def listening(tables: str) -> Iterator[tuple[int, bool]]:
+    """The TCP ports in Linux's /proc/net/tcp and tcp6 that are listened on, and whether on loopback alone (proc(5))."""
+    for line in tables.splitlines():
+        fields = line.split()
+        if len(fields) > 3 and fields[3] == "0A":  # noqa: PLR2004 - the column `st`; TCP_LISTEN
+            address, _, port = fields[1].rpartition(":")
+            # 127.0.0.11 is Docker's own name server.
+            if address != "0B00007F":
+                yield int(port, 16), address in ("0100007F", "00000000000000000000000001000000")
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise KeyboardInterrupt(signal.strsignal(number))
+
+
+def main() -> int:
+    """Entry point: a request on stdin; returns the exit status."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        print(run(Request.load(sys.stdin.read())))
+    except ReleaseError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (KeyError, ValidationError) as error:
+        print(f"error: that is no request for a smoke test: {type(error).__name__}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: the smoke test was interrupted; what it had made is removed", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
