@@ -12,7 +12,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import local
 
-from release import checks, dockerfile, image_check, registry, smoke_test, source
+from release import checks, dockerfile, image_check, registry, smoke_model, smoke_test, source
 from release.errors import ReleaseError
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, Unreachable
@@ -157,7 +157,7 @@ class ReleaseImage(pulumi.ComponentResource):
                 f"{self.name} gets its tag without having been started once: set image.smokeTest, see README.md", self
             )
         elif settings.smoke_test.compose_file:
-            smoke_test.check_compose_file(PROJECT_DIRECTORY, settings.smoke_test.compose_file)
+            smoke_model.application_in(PROJECT_DIRECTORY / settings.smoke_test.compose_file)
 
     def _released(self, digest: str) -> pulumi.Output[str]:
         return pulumi.Output.from_input(digest) if digest else self._build_and_publish()

@@ -105,9 +105,11 @@ class ComposeRollout(pulumi.ComponentResource):
 
     def _install(self) -> remote.Command:
         args = self._args
+        command = steps.install_command(self._script, args.settings.app)
         return self._command(
             StepName.INSTALL,
-            create=steps.install_command(self._script, args.settings.app),
+            # Once there is an image to roll out: for one that is refused, no server is so much as connected to.
+            create=pulumi.Output.from_input(args.digest).apply(lambda _: command),
             stdin=self._script.text,
             triggers=[self._script.sha256, args.server.host, args.settings.app.directory],
         )

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 from pydantic import ValidationError
 
+from release import smoke_model
 from release.docker_command import DockerError, docker
 from release.errors import ReleaseError
 from release.page import asset_paths
 from release.throwaway import Throwaway, remove_leftovers
-from settings import APPLICATION, SmokeTestPath, SmokeTestSettings
+from settings import SmokeTestPath, SmokeTestSettings
 
 LOCKS = Path(".releve/smoke-test")
 PULL_TIMEOUT = 900
@@ -42,22 +42,6 @@ POLL = 0.25
 ANSWER = 30
 """Seconds for one answer: a first request may load a lot."""
 LOG_LINES, LINE_LENGTH = 40, 300
-
-THROWAWAY_PASSWORD = "throwaway"  # noqa: S105 - of databases that live for seconds, in a network of their own
-NEED_ENVIRONMENT = dict.fromkeys(
-    ("POSTGRES_PASSWORD", "MYSQL_ROOT_PASSWORD", "MARIADB_ROOT_PASSWORD"), THROWAWAY_PASSWORD
-)
-"""What the databases' official images want to know at their first start."""
-READY = {
-    "postgres": ("pg_isready", "--host", "127.0.0.1"),
-    "postgis": ("pg_isready", "--host", "127.0.0.1"),
-    "redis": ("redis-cli", "ping"),
-    "valkey": ("valkey-cli", "ping"),
-    "mysql": ("mysqladmin", "ping", "--host", "127.0.0.1"),
-    "mariadb": ("healthcheck.sh", "--connect", "--innodb_initialized"),
-}
-"""How the official images say that they are ready, by the last part of their name. The application starts then, as it
-would find them in production; any other image counts as ready once it runs."""
 
 PLAIN = frozenset({"RAILS_ENV", "RACK_ENV", "NODE_ENV"})
 """Variables whose value is no secret, so that it can be read in a log."""
@@ -97,7 +81,11 @@ class Request:
         """What `dump` has written."""
         given = json.loads(text)
         settings = given["smokeTest"]
-        return cls(given["image"], given["platform"], settings and SmokeTestSettings.model_validate(settings))
+        return cls(
+            given["image"],
+            given["platform"],
+            None if settings is None else SmokeTestSettings.model_validate(settings),
+        )
 
 
 def run(request: Request, locks: Path = LOCKS) -> str:
@@ -111,106 +99,18 @@ def run(request: Request, locks: Path = LOCKS) -> str:
         return "not tried: image.smokeTest is not set"
     remove_leftovers()
     with Throwaway(locks, lifetime=PULL_TIMEOUT + settings.timeout + SPARE) as project:
-        model = _model(request, settings, project)
-        application = model.pop("x-application")
-        text = json.dumps(project.labelled(model))
+        model = (
+            smoke_model.from_file(project, request.image, Path(settings.compose_file))
+            if settings.compose_file
+            else smoke_model.generated(request.image, settings)
+        )
+        text = json.dumps(project.labelled(model.published(settings.port, request.platform)))
         project.compose("--file", "-", "pull", "--quiet", "--policy", "missing", stdin=text, timeout=PULL_TIMEOUT)
-        candidate = _Candidate(project, application, settings, text, time.monotonic() + settings.timeout)
+        candidate = _Candidate(project, model.application, settings, text, time.monotonic() + settings.timeout)
         candidate.start()
         answers = candidate.answers()
         candidate.stays_up()
     return f"{request.image} starts, stays up and answers: {', '.join(answers)}"
-
-
-def check_compose_file(project: Path, name: str) -> None:
-    """Refuses a smokeTest.composeFile that cannot be read or names no service of the candidate. Raises ReleaseError."""
-    _application_in(project / name)
-
-
-def _application_in(path: Path) -> str:
-    """The first service of a Compose file whose image is ${IMAGE}."""
-    try:
-        services = yaml.safe_load(path.read_text(encoding="utf-8"))["services"]
-        for name, service in services.items():
-            if re.fullmatch(r"\$(IMAGE|\{IMAGE\b.*\})", str((service or {}).get("image", ""))):
-                return str(name)
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
-        raise ReleaseError(f"image.smokeTest.composeFile: cannot read {path} as a Compose file: {error}") from None
-    raise ReleaseError(
-        f"image.smokeTest.composeFile: no service in {path} runs the candidate. "
-        f"Give the one that is to be asked the line: image: ${{IMAGE}}"
-    )
-
-
-def _model(request: Request, settings: SmokeTestSettings, project: Throwaway) -> dict[str, Any]:
-    """The Compose model to run, plain and complete; x-application names the service that is asked."""
-    if settings.compose_file:
-        model = _model_of_file(Path(settings.compose_file), request.image, project)
-    else:
-        model = generated_model(request.image, settings)
-    application = model["services"][model["x-application"]]
-    application["platform"] = request.platform
-    for service in model["services"].values():
-        # An application that dies must not be started again: its first end tells why.
-        service["restart"] = "no"
-        # A container's fixed name and fixed ports belong to what may run here already.
-        service.pop("container_name", None)
-        service.pop("ports", None)
-    application["ports"] = [f"127.0.0.1::{settings.port}"]
-    return model
-
-
-def generated_model(image: str, settings: SmokeTestSettings) -> dict[str, Any]:
-    """A Compose model of the application and what it needs."""
-    application: dict[str, Any] = {
-        "image": image,
-        "environment": {name: _literal(value.get_secret_value()) for name, value in settings.env.items()},
-        "depends_on": {
-            name: {"condition": "service_healthy" if _ready(need) else "service_started"}
-            for name, need in settings.needs.items()
-        },
-    }
-    if settings.memory:
-        # Without the second line, as much again could be swapped out.
-        application |= {"mem_limit": settings.memory, "memswap_limit": settings.memory}
-    needs: dict[str, Any] = {}
-    for name, need in settings.needs.items():
-        needs[name] = {"image": need, "environment": NEED_ENVIRONMENT}
-        if command := _ready(need):
-            # Engine 25 and newer looks every start_interval until it is healthy for the first time.
-            needs[name]["healthcheck"] = {
-                "test": ["CMD", *command], "interval": "1s", "timeout": "5s", "retries": settings.timeout,
-                "start_period": f"{settings.timeout}s", "start_interval": "250ms",
-            }  # fmt: skip
-    return {"x-application": APPLICATION, "services": {APPLICATION: application, **needs}}
-
-
-def _ready(image: str) -> tuple[str, ...] | None:
-    name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
-    return READY.get(name)
-
-
-def _literal(value: str) -> str:
-    """A value that Compose takes as it is, dollar signs included."""
-    return value.replace("$", "$$")
-
-
-def _model_of_file(path: Path, image: str, project: Throwaway) -> dict[str, Any]:
-    application = _application_in(path)
-    text = project.compose(
-        "--file", str(path), "config", "--format", "json", environment={"IMAGE": image}, timeout=60
-    )  # fmt: skip
-    model: dict[str, Any] = json.loads(text)
-    for kind in ("networks", "volumes"):
-        for name, thing in (model.get(kind) or {}).items():
-            if (thing or {}).get("external"):
-                raise ReleaseError(
-                    f"image.smokeTest.composeFile: {path} uses the {kind[:-1]} {name} of somebody else (external), "
-                    f"but a smoke test must neither find nor leave anything. Let the file define its own."
-                )
-            # A name written in the file would be shared with whoever uses it, too.
-            (thing or {}).pop("name", None)
-    return model | {"x-application": application}
 
 
 class _Candidate:
@@ -261,6 +161,8 @@ class _Candidate:
         """The answer to a request, once it is right."""
         problem = "it does not answer"
         wrong_since = 0.0
+        # Seldom enough to leave the end of the log readable.
+        pause = POLL
         while (now := time.monotonic()) < self._until:
             self._check_alive()
             try:
@@ -278,10 +180,11 @@ class _Candidate:
                 if not wrong:
                     return response
                 problem = f"GET {path.path} {wrong}"
+                pause = 1.0
                 wrong_since = 0.0 if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else wrong_since or now
             if wrong_since and now - wrong_since > PATIENCE:
                 raise SmokeTestError(self._explained(problem))
-            time.sleep(POLL)
+            time.sleep(pause)
         raise SmokeTestError(
             self._explained(f"{problem}; that was after {self._settings.timeout} s (image.smokeTest.timeout)")
         )
@@ -406,7 +309,9 @@ class _Candidate:
         values = {name: secret.get_secret_value() for name, secret in self._settings.env.items() if name not in PLAIN}
         found = [(value, name) for name, value in values.items()]
         found += [(match[1], name) for name, value in values.items() if (match := _URL_PASSWORD.search(value))]
-        hidden = [pair for pair in found if len(pair[0]) >= SHORTEST_SECRET and pair[0] != THROWAWAY_PASSWORD]
+        hidden = [
+            pair for pair in found if len(pair[0]) >= SHORTEST_SECRET and pair[0] != smoke_model.THROWAWAY_PASSWORD
+        ]
         # The longest first: one may be a part of another.
         return sorted(hidden, key=lambda pair: -len(pair[0]))
 

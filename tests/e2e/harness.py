@@ -145,13 +145,14 @@ class Sandbox:
     def _run(command: list[str], cwd: Path) -> Result:
         done = subprocess.run(
             command,
-            cwd=cwd, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            cwd=cwd, env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", check=False,
         )  # fmt: skip
         return Result(done.returncode, done.stdout)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The environment in which the sandbox's commands work on the sandbox of the tests."""
     return {**os.environ, "RELEVE_SANDBOX": str(SANDBOX_DIRECTORY), "NO_COLOR": "1"}
 
 
