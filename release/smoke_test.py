@@ -97,7 +97,7 @@ def run(request: Request, locks: Path = LOCKS) -> str:
     settings = request.settings
     if settings is None:
         return "not tried: image.smokeTest is not set"
-    remove_leftovers()
+    remove_leftovers(locks)
     with Throwaway(locks, lifetime=PULL_TIMEOUT + settings.timeout + SPARE) as project:
         model = (
             smoke_model.from_file(project, request.image, Path(settings.compose_file))

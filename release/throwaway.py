@@ -118,9 +118,10 @@ class Throwaway:
         }
 
 
-def remove_leftovers() -> list[str]:
+def remove_leftovers(directory: Path) -> list[str]:
     """Removes the projects of this machine's dead processes, and those past their deadline; returns their names.
 
+    directory: where the locks lie; those of dead processes go as well
     Raises DockerError.
     """
     labels = "\t".join(f'{{{{.Label "{label}"}}}}' for label in (LABEL, LOCK_LABEL, DEADLINE_LABEL))
@@ -134,8 +135,9 @@ def remove_leftovers() -> list[str]:
         if (lock and _is_free(lock)) or int(deadline) < time.time():
             remove(project)
             removed.append(project)
-            if lock:
-                lock.unlink(missing_ok=True)
+    for lock in directory.glob("*.lock"):
+        if _is_free(lock):
+            lock.unlink(missing_ok=True)
     return removed
 
 
@@ -173,12 +175,12 @@ def _path(place: str) -> Path | None:
 
 
 def _is_free(lock: Path) -> bool:
-    with lock.open("w") as file:
+    with suppress(FileNotFoundError), lock.open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        return True
+    return True
 
 
 def watch(project: str, deadline: int) -> None:

@@ -231,3 +231,50 @@ def test_a_registry_password_does_not_show_in_the_settings() -> None:
 def test_keys_of_other_projects_and_of_providers_are_left_alone() -> None:
     config = {f"releve:{k}": v if isinstance(v, str) else json.dumps(v) for k, v in configuration().items()}
     assert load(config | {"docker:host": "unix:///var/run/docker.sock"}, Path("Pulumi.test.yaml")).tag == "1.0.0"
+
+
+def smoke_test(**values: Any) -> dict[str, Any]:
+    return configuration(image={"repository": "ghcr.io/fablab/fabmanager", "smokeTest": values})
+
+
+def test_an_empty_smoke_test_asks_for_the_front_page_and_its_files() -> None:
+    settings = loaded(smoke_test()).image.smoke_test
+    assert settings
+    assert [(path.path, path.status) for path in settings.paths] == [("/", 200)]
+    assert (settings.port, settings.assets, settings.timeout, settings.memory) == (3000, True, 120, None)
+
+
+def test_a_path_of_a_smoke_test_may_be_written_alone_or_with_what_it_must_answer() -> None:
+    settings = loaded(smoke_test(paths=["/", {"path": "/health", "contains": ["ok"]}])).image.smoke_test
+    assert settings
+    assert [(path.path, path.contains) for path in settings.paths] == [("/", ()), ("/health", ("ok",))]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"paths": []}, "image.smokeTest.paths: a list: name a path to ask"),
+        ({"paths": ["health"]}, "image.smokeTest.paths[0].path: 'health': expected a path that starts with /"),
+        ({"memory": "512"}, "image.smokeTest.memory: '512': expected an amount of memory, for example 512m"),
+        ({"fatal": ["("]}, "image.smokeTest.fatal[0]: '(': is no regular expression"),
+        ({"needs": {"app": "postgres:15"}}, "'app' is the name of the application itself"),
+        ({"composeFile": "smoke.yml", "needs": {"db": "postgres:15"}}, "needs would be ignored: with composeFile"),
+        ({"composeFile": "../smoke.yml"}, "does not leave its directory"),
+        ({"needs": {"-db": "postgres:15"}}, "a service's name"),
+    ],
+)
+def test_a_smoke_test_that_cannot_be_meant_is_refused(values: dict[str, Any], words: str) -> None:
+    assert words in refusal(smoke_test(**values))
+
+
+def test_a_value_of_a_smoke_tests_environment_is_never_shown() -> None:
+    assert "hunter2" not in repr(loaded(smoke_test(env={"A": "hunter2"})))
+    assert "31337" not in refusal(smoke_test(env={"A": 31337}))
+
+
+def test_unknown_rules_and_levels_are_refused_with_those_there_are() -> None:
+    image = {"repository": "ghcr.io/fablab/fabmanager", "checks": {"no-root": "warn", "env-file": "maybe"}}
+    message = refusal(configuration(image=image))
+    assert "image.checks.no-root" in message
+    assert "'non-root-user'" in message
+    assert "image.checks.env-file: 'maybe'" in message
