@@ -230,8 +230,6 @@ Size = Annotated[str, _matching(r"[1-9][0-9]*[bkmgBKMG]?", "a size, for example 
 Words = Annotated[tuple[Text, ...], Field(strict=False)]
 Command = Annotated[Words, _check(_command)]
 Commands = Annotated[tuple[Words, ...], Field(strict=False), _check(_commands)]
-
-
 EnvironmentName = Annotated[str, _matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name: letters, digits and '_'")]
 
 

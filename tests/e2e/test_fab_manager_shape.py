@@ -14,6 +14,7 @@ VARIANT = "fab-manager"
 def released(deployment: Deployment, tag: str) -> Deployment:
     application, project = deployment
     project.set("image.source.target", "fab-manager")
+    project.set("image.checks", {"non-root-user": "warn"})
     project.set("app.services", ["fabmanager"])
     project.set("app.assets", ["/usr/src/app/public/packs"])
     if tag not in application.sandbox.manifests(application.repository) and tag != "1.0.0":

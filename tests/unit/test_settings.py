@@ -255,7 +255,7 @@ def test_a_path_of_a_smoke_test_may_be_written_alone_or_with_what_it_must_answer
     [
         ({"paths": []}, "image.smokeTest.paths: a list: name a path to ask"),
         ({"paths": ["health"]}, "image.smokeTest.paths[0].path: 'health': expected a path that starts with /"),
-        ({"memory": "512"}, "image.smokeTest.memory: '512': expected an amount of memory, for example 512m"),
+        ({"memory": "512 MB"}, "image.smokeTest.memory: '512 MB': expected a size, for example 512m"),
         ({"fatal": ["("]}, "image.smokeTest.fatal[0]: '(': is no regular expression"),
         ({"needs": {"app": "postgres:15"}}, "'app' is the name of the application itself"),
         ({"composeFile": "smoke.yml", "needs": {"db": "postgres:15"}}, "needs would be ignored: with composeFile"),
