@@ -22,6 +22,7 @@ import httpx
 from pydantic import ValidationError
 
 from release import smoke_model
+from release.answer import Answer, get, problem_of
 from release.docker_command import DockerError, docker
 from release.errors import ReleaseError
 from release.page import asset_paths
@@ -105,7 +106,10 @@ def run(request: Request, locks: Path = LOCKS) -> str:
             else smoke_model.generated(request.image, settings)
         )
         text = json.dumps(project.labelled(model.published(settings.port, request.platform)))
-        project.compose("--file", "-", "pull", "--quiet", "--policy", "missing", stdin=text, timeout=PULL_TIMEOUT)
+        try:
+            project.compose("--file", "-", "pull", "--quiet", "--policy", "missing", stdin=text, timeout=PULL_TIMEOUT)
+        except DockerError as error:
+            raise DockerError(f"the candidate, or what image.smokeTest needs, cannot be pulled: {error}") from None
         candidate = _Candidate(project, model.application, settings, text, time.monotonic() + settings.timeout)
         candidate.start()
         answers = candidate.answers()
@@ -123,7 +127,6 @@ class _Candidate:
         self._until = until
         self._container = ""
         self._model = model
-        self._client = httpx.Client(timeout=ANSWER, trust_env=False)
 
     def start(self) -> None:
         """Starts everything; returns when the application's container has been started. Raises SmokeTestError."""
@@ -143,10 +146,10 @@ class _Candidate:
         """Asks for each path until it is answered as it must be. Raises SmokeTestError."""
         given = []
         for path in self._settings.paths:
-            response = self._ask(path)
-            given.append(f"{path.path} {response.status_code}")
-            if self._settings.assets and "html" in response.headers.get("Content-Type", ""):
-                given += self._assets_of(path, response)
+            answer = self._ask(path)
+            given.append(f"{path.path} {answer.status}")
+            if self._settings.assets and answer.is_html:
+                given += self._assets_of(path, answer)
         return given
 
     def stays_up(self) -> None:
@@ -156,8 +159,12 @@ class _Candidate:
             self._check_alive()
             time.sleep(POLL)
         self._check_log()
+        if self._settings.needs and (gone := self._compose("ps", "--services", "--status", "exited").split()):
+            raise SmokeTestError(
+                self._explained(f"{' and '.join(gone)}, which it needs, ended by itself", all_logs=True)
+            )
 
-    def _ask(self, path: SmokeTestPath) -> httpx.Response:
+    def _ask(self, path: SmokeTestPath) -> Answer:
         """The answer to a request, once it is right."""
         problem = "it does not answer"
         wrong_since = 0.0
@@ -166,22 +173,20 @@ class _Candidate:
         while (now := time.monotonic()) < self._until:
             self._check_alive()
             try:
-                response = self._get(path.path, path.headers)
+                answer = self._get(path.path, path.headers)
             except httpx.TimeoutException:
                 problem = f"it takes the request, and gives no answer within {min(ANSWER, self._settings.timeout)} s"
                 continue
-            except httpx.HTTPError:
-                # Docker itself accepts connections to a published port, whether somebody listens behind it or not.
-                elsewhere = self._listens_elsewhere()
-                problem = elsewhere or f"nothing listens on port {self._settings.port} of the container"
-                wrong_since = (wrong_since or now) if elsewhere else 0.0
+            except httpx.HTTPError as error:
+                problem, is_elsewhere = self._why_silent(str(error))
+                wrong_since = (wrong_since or now) if is_elsewhere else 0.0
             else:
-                wrong = _wrong(response, path)
+                wrong = problem_of(answer, path)
                 if not wrong:
-                    return response
-                problem = f"GET {path.path} {wrong}"
+                    return answer
+                problem = f"GET {path.path} {self._hidden(wrong)}"
                 pause = 1.0
-                wrong_since = 0.0 if response.status_code == httpx.codes.SERVICE_UNAVAILABLE else wrong_since or now
+                wrong_since = 0.0 if answer.status == httpx.codes.SERVICE_UNAVAILABLE else wrong_since or now
             if wrong_since and now - wrong_since > PATIENCE:
                 raise SmokeTestError(self._explained(problem))
             time.sleep(pause)
@@ -189,19 +194,16 @@ class _Candidate:
             self._explained(f"{problem}; that was after {self._settings.timeout} s (image.smokeTest.timeout)")
         )
 
-    def _get(self, path: str, headers: Mapping[str, str]) -> httpx.Response:
-        # Asked anew each time: a port of 0 is given out when the container starts.
-        address = self._address()
-        timeout = max(1.0, min(ANSWER, self._left()))
-        return self._client.get(f"http://{address}{path}", headers={"Host": "localhost", **headers}, timeout=timeout)
+    def _get(self, path: str, headers: Mapping[str, str]) -> Answer:
+        return get(self._address(), path, headers, max(1.0, min(ANSWER, self._left())))
 
-    def _assets_of(self, path: SmokeTestPath, response: httpx.Response) -> list[str]:
+    def _assets_of(self, path: SmokeTestPath, page: Answer) -> list[str]:
         host = next((value for name, value in path.headers.items() if name.lower() == "host"), "localhost")
-        paths = asset_paths(response.text, str(response.url), host)
+        paths = asset_paths(page.text, page.url, host)
         missing = []
         for asset in paths:
             try:
-                status: object = self._get(asset, path.headers).status_code
+                status: object = self._get(asset, path.headers).status
             except httpx.HTTPError as error:
                 status = type(error).__name__
             if status != httpx.codes.OK:
@@ -237,31 +239,38 @@ class _Candidate:
         for line in self._log():
             if any(re.search(pattern, line) for pattern in self._settings.fatal):
                 raise SmokeTestError(
-                    self._explained(f"its log has a fatal line (image.smokeTest.fatal): {self._hidden(line)}")
+                    self._explained(f"its log has a fatal line (image.smokeTest.fatal): {self._shown(line)}")
                 )
 
-    def _listens_elsewhere(self) -> str | None:
-        """Where the application listens, when that is not where it is asked; None when that cannot be known."""
-        tables = ""
+    def _why_silent(self, error: str) -> tuple[str, bool]:
+        """Why there is no answer, and whether that is because the application listens elsewhere.
+
+        Docker itself accepts connections to a published port, whether somebody listens behind it or not.
+        """
+        port = self._settings.port
+        found = list(listening(self._tables()))
+        others = sorted({other for other, _ in found} - {port})
+        if (port, False) in found:
+            return f"what it answers on port {port} is not HTTP: {error[:LINE_LENGTH]}", False
+        if (port, True) in found:
+            return f"it listens on port {port} of the loopback interface alone. Let it listen on 0.0.0.0", True
+        nothing = f"nothing listens on port {port} of the container (image.smokeTest.port)"
+        if others:
+            return f"{nothing}, but something does on {' and '.join(map(str, others))}", True
+        return nothing, False
+
+    def _tables(self) -> str:
+        """The container's /proc/net/tcp and tcp6, as far as they can be had."""
         # Not every image has `cat`, and not every machine shows the processes of its containers.
+        tables = ""
         try:
-            tables = docker("exec", self._container, "cat", "/proc/net/tcp", "/proc/net/tcp6")
+            tables = docker("exec", self._container, "cat", "/proc/net/tcp", "/proc/net/tcp6", timeout=30)
         except DockerError:
             pid = self._state()["Pid"]
             for name in ("tcp", "tcp6") if pid else ():
                 with suppress(OSError):
                     tables += Path(f"/proc/{pid}/net/{name}").read_text()
-        found = list(listening(tables))
-        port = self._settings.port
-        if (port, True) in found:
-            return f"it listens on port {port} of the loopback interface alone. Let it listen on 0.0.0.0"
-        others = sorted({other for other, _ in found})
-        if others and port not in others:
-            return (
-                f"nothing listens on port {port} of the container (image.smokeTest.port), "
-                f"but something does on {' and '.join(map(str, others))}"
-            )
-        return None
+        return tables
 
     def _find(self) -> str:
         return self._compose("ps", "--all", "--quiet", self._service).strip()
@@ -290,9 +299,13 @@ class _Candidate:
         if all_logs:
             with suppress(DockerError):
                 lines = self._compose("logs", "--no-color", "--tail", str(LOG_LINES)).splitlines()
-        last = [self._hidden(line)[:LINE_LENGTH] for line in lines[-LOG_LINES:]]
+        last = [self._shown(line) for line in lines[-LOG_LINES:]]
         end = "\n".join(["The end of its log:", *(f"  | {line}" for line in last)]) if last else "Its log is empty."
         return f"the image fails its smoke test, so it gets no tag: {problem}.\n{end}"
+
+    def _shown(self, line: str) -> str:
+        """A line of a log: a very long one would bring Pulumi's plugin to a stop."""
+        return self._hidden(line)[:LINE_LENGTH]
 
     def _hidden(self, text: str) -> str:
         """Text without the values of image.smokeTest.env, as Pulumi keeps in clear what is printed here.
@@ -314,22 +327,6 @@ class _Candidate:
         ]
         # The longest first: one may be a part of another.
         return sorted(hidden, key=lambda pair: -len(pair[0]))
-
-
-def _wrong(response: httpx.Response, path: SmokeTestPath) -> str | None:
-    """What is wrong with an answer, or None."""
-    status = response.status_code
-    if status != path.status:
-        location = response.headers.get("Location", "")
-        https = (
-            " It insists on HTTPS: give the path the headers {X-Forwarded-Proto: https}"
-            if location.startswith("https:")
-            else ""
-        )
-        to = f" to {location}" if location else ""
-        return f"answers {status}{to} instead of {path.status}{'.' if https else ''}{https}"
-    missing = [text for text in path.contains if text not in response.text]
-    return f"answers {status}, without {' and '.join(map(repr, missing))}" if missing else None
 
 
 def listening(tables: str) -> Iterator[tuple[int, bool]]:

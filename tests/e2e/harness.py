@@ -344,7 +344,7 @@ def project_of(application: Application, directory: Path) -> Iterator[Project]:
     config["releve:image"]["repository"] = application.repository
     config["releve:image"]["source"]["path"] = str(application.source)
     # It takes seconds at every build; the tests of it ask for it.
-    del config["releve:image"]["smokeTest"]
+    config["releve:image"].pop("smokeTest", None)
     config["releve:app"]["directory"] = application.directory
     config["releve:health"]["settle"] = 0  # tests that need it set it: it is ten seconds of every rollout
     config["releve:servers"][0]["url"] = application.url

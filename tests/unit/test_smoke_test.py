@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from release import smoke_model
+from release.answer import Answer, problem_of
 from release.errors import ReleaseError
 from release.smoke_test import Request, listening
-from settings import SmokeTestSettings
+from settings import SmokeTestPath, SmokeTestSettings
 
 pytestmark = pytest.mark.unit
 
@@ -102,3 +103,26 @@ def test_who_listens_where_is_read_from_the_kernels_tables() -> None:
    1: 00000000000000000000000001000000:1F91 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000
 """
     assert list(listening(tables)) == [(3001, True), (8080, False), (8081, True)]
+
+
+def answered(status: int, text: str = "", location: str = "") -> Answer:
+    return Answer("http://127.0.0.1:1/", status, location, is_html=True, text=text)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (answered(500), "answers 500 instead of 200"),
+        (answered(302, location="/login"), "answers 302 to /login instead of 200"),
+        (answered(301, location="https://localhost/"), "give the path headers: {X-Forwarded-Proto: https}"),
+        (answered(200, "status: ko"), "answers 200, without 'status: ok'"),
+    ],
+)
+def test_a_wrong_answer_is_described(answer: Answer, words: str) -> None:
+    problem = problem_of(answer, SmokeTestPath(path="/", contains=("status: ok",)))
+    assert problem
+    assert words in problem
+
+
+def test_an_answer_with_the_status_and_the_strings_wanted_is_right() -> None:
+    assert problem_of(answered(204, "a b"), SmokeTestPath(path="/", status=204, contains=("a", "b"))) is None
