@@ -30,8 +30,8 @@ class Candidate:
 
 
 def ruby(program: str) -> str:
-    """The CMD that runs a Ruby program, without the example's entry point."""
-    return f"ENTRYPOINT []\nCMD {json.dumps(['ruby', '-rsocket', '-e', program])}\n"
+    """The CMD that runs a Ruby program, without the example's entry point and without its health check's requests."""
+    return f"HEALTHCHECK NONE\nENTRYPOINT []\nCMD {json.dumps(['ruby', '-rsocket', '-e', program])}\n"
 
 
 def rails(sandbox: Sandbox) -> dict[str, Any]:
