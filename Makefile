@@ -1,6 +1,6 @@
 # What people run. Everything here works on a clean clone: tools/ and sandbox/ install what is missing.
 .POSIX:
-.PHONY: help demo test test-fast lint sandbox new-app bench clean
+.PHONY: help demo test test-fast lint sandbox new-app faults bench clean
 
 PYTHON = .venv/bin/python
 SHELL_SCRIPTS = .ci/run $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
@@ -11,6 +11,7 @@ help:
 	@echo 'make test-fast  what needs no Docker, in under a minute'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
 	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
+	@echo 'make faults     everything that can go wrong in a rollout, at each of its parts; writes docs/faults.md'
 	@echo 'make bench      measures builds, previews and rollouts on the sandbox, and writes docs/benchmark.md'
 	@echo 'make clean      removes what the others made in this checkout, and the sandbox'
 
@@ -19,8 +20,9 @@ demo:
 	sandbox/up
 	$(PYTHON) sandbox/demo
 
+# Two at a time, a file each: most of a test is waiting for a server. Each has a sandbox of its own.
 test: lint
-	$(PYTHON) -m pytest tests/unit tests/shell tests/engine tests/e2e
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/shell tests/engine tests/e2e
 
 test-fast: lint
 	$(PYTHON) -m pytest tests/unit tests/shell
@@ -40,6 +42,11 @@ sandbox:
 new-app:
 	@tools/new-app '$(DIR)'
 
+faults:
+	tools/python-env
+	RELEVE_FAULTS=all $(PYTHON) -m pytest tests/e2e/faults; \
+	status=$$?; $(PYTHON) -m tests.e2e.faults.report && exit $$status
+
 bench:
 	tools/python-env
 	sandbox/up
@@ -48,6 +55,6 @@ bench:
 
 clean:
 	sandbox/down
-	RELEVE_SANDBOX=.sandbox-tests sandbox/down
+	for sandbox in .sandbox-tests*; do RELEVE_SANDBOX=$$sandbox sandbox/down; done
 	rm -rf .releve .mypy_cache .ruff_cache .pytest_cache
 	rm -f .venv

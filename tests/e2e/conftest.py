@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +11,8 @@ import pytest
 from tests.e2e.harness import Application, Project, Sandbox, placed, project_of
 
 Deployment = tuple[Application, Project]
-PORTS = iter(range(8081, 8089))
+# A module removes what it has placed before the next one begins.
+PORTS = itertools.cycle(range(8081, 8089))
 
 
 @pytest.fixture(scope="session")

@@ -17,13 +17,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import yaml
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-SANDBOX_DIRECTORY = CHECKOUT / ".sandbox-tests"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+SANDBOX_DIRECTORY = CHECKOUT / (".sandbox-tests" if WORKER == "0" else f".sandbox-tests-{WORKER}")
+"""Tests that run side by side have a sandbox each: they count logins, restart Engines, and pause registries."""
 SERVER = "server1"
 
 Config = dict[str, Any]
@@ -91,6 +93,12 @@ class Sandbox:
     def run(self, project: Path, *command: str) -> Result:
         """Runs a command in `project`, with the sandbox's environment."""
         return self._run([str(CHECKOUT / "sandbox" / "run"), *command], project)
+
+    def start(self, command: list[str], cwd: Path, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Starts a command that the caller may kill; what it prints goes to `output`."""
+        return subprocess.Popen(
+            command, cwd=cwd, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
 
     def on_server(self, *command: str) -> str:
         """Runs a command on the server as the user that releases; it must succeed."""
@@ -281,6 +289,16 @@ class Project:
         else:
             target[last] = value
         self.write()
+
+    def start_up(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Starts an `up` that the caller may kill: the process is pulumi itself."""
+        run = str(CHECKOUT / "sandbox" / "run")
+        command = [run, "pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", self.stack]
+        return self.sandbox.start(command, self.directory, output)
+
+    def cancel(self) -> None:
+        """Takes away the lock that a killed pulumi has left on the stack."""
+        self._pulumi("cancel", "--yes")
 
     def up(self) -> Result:
         return self._pulumi("up", "--yes", "--skip-preview")
