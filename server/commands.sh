@@ -11,7 +11,7 @@ in_time() { # COMMAND …: runs it in what remains of the phase's time; status 1
 
 begin() { # PHASE: the time allowed for a part of a step
     phase=$1
-    printf '%s\n' "$phase" >"$scratch/phase" # also for those who come after a part that ended
+    printf '%s\n' "$phase" >"$scratch/phase" || : # for those who come after a part that ended; not worth failing for
     timeout=$(printf '%s\n' "$limits" | sed -n "s/^$1=//p")
     [ -n "$timeout" ] || misuse "--limit $1=SECONDS is missing"
     clock
@@ -24,8 +24,12 @@ allow_more_time() { # to clean up, or to say what happened, after the phase's ow
     deadline=$((now + 3000))
 }
 
+note_command() { # WORDS: in the log. A log that cannot be written, on a full disk, is no reason to stop half way
+    printf '+ %s\n' "$1" >>"$log" 2>/dev/null || :
+}
+
 logged() { # COMMAND …: with its output in the log
-    printf '+ %s\n' "$(words "$@")" >>"$log"
+    note_command "$(words "$@")"
     in_time "$@" </dev/null >>"$log" 2>&1
 }
 
@@ -69,7 +73,7 @@ oneoff() { # NAME [OPTION …] SERVICE ARGUMENT …: runs it in a container of i
         shift
         # Without --no-deps, `run` may recreate the database.
         set -- run -T --rm --no-deps --name "$name" --label "releve.project=$directory" --label "releve.release=$release" "$@"
-        printf '+ docker compose %s\n' "$(words "$@")" >>"$log"
+        note_command "docker compose $(words "$@")"
         if [ -z "$overlay" ] && [ "$oneoff_file" = "$compose_file" ]; then
             in_time docker compose "$@" </dev/null >>"$oneoff_output" 2>>"$log" || status=$?
         else

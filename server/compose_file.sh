@@ -272,6 +272,8 @@ put_candidate_in_place() {
 }
 
 replace_compose_file() { # FILE
+    # Nothing to write, and nothing that could fail, on a full disk for one.
+    ! cmp -s -- "$1" "$compose_file" || return 0
     if [ -e "$compose_file" ]; then
         # A copy of the old file first: for its mode, and its owner where this user may set that.
         cp -p -- "$compose_file" "$CANDIDATE"

@@ -93,19 +93,24 @@ dump_database() { # NAME: sets dump: a file that holds all, only its owner can r
     mkdir -p .releve/backups
     require_space
     dump=.releve/backups/$(date -u +%Y%m%dT%H%M%SZ)-$1.dump
-    printf '+ dump of the service %s\n' "$backup_service" >>"$log"
+    note_command "dump of the service $backup_service"
     rm -f -- .releve/backups/*.part
     if [ -n "$backup_command" ]; then
-        each "$backup_command" in_database </dev/null >"$dump.part" || fail 'The dump fails (backup.command).'
-        [ -s "$dump.part" ] || fail 'The dump is empty (backup.command).'
+        each "$backup_command" in_database </dev/null >"$dump.part" || fail_dump 'The dump fails (backup.command).'
+        [ -s "$dump.part" ] || fail_dump 'The dump is empty (backup.command).'
     else
         postgres 'exec pg_dump --format=custom --username="$user" --dbname="$name"' </dev/null >"$dump.part" ||
-            fail 'pg_dump fails.' 'See backup.service, backup.database and backup.user.'
-        in_database pg_restore --list <"$dump.part" >/dev/null || fail 'pg_restore cannot read the dump.'
+            fail_dump 'pg_dump fails.' 'See backup.service, backup.database and backup.user.'
+        in_database pg_restore --list <"$dump.part" >/dev/null || fail_dump 'pg_restore cannot read the dump.'
     fi
     mv -- "$dump.part" "$dump"
     keep_newest "$backup_keep" .releve/backups
     say "dumped the database to $dump, $(($(wc -c <"$dump") / 1024)) KiB"
+}
+
+fail_dump() { # MESSAGE [REMEDY]: half a dump may be what has filled the disk
+    rm -f -- "$dump.part"
+    fail "$@"
 }
 
 step_dump() { # on demand

@@ -48,6 +48,7 @@ put_environment_back() {
 }
 
 replace_environment() { # FILE
+    ! cmp -s -- "$1" .env || return 0
     cat -- "$1" >.releve/env.new # for its owner only: see umask
     mv -f -- .releve/env.new .env
 }

@@ -146,7 +146,7 @@ fail_with_logs() { # MESSAGE: with the last lines of each service
 
 log_file_of() { # PATH in the containers of the first service: applications under a supervisor write files
     for container in $(containers_of "$web"); do
-        printf '+ tail %s\n' "$1" >>"$log"
+        note_command "tail $1"
         # By a copy: the container may have stopped.
         ask docker cp -L "$container:$1" - | in_time tar -xO 2>>"$log" | tail -n 20 >>"$log" ||
             complain "The log file $1 cannot be read."

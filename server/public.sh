@@ -104,7 +104,7 @@ measure_downtime() { # in the background, ten times a second, from now until sto
             clock
             asked=$now
             if serves; then serving=1; else serving=0; fi
-            printf '%s %s\n' "$asked" "$serving" >>"$scratch/probes"
+            printf '%s %s\n' "$asked" "$serving" >>"$scratch/probes" || :
             clock
             pause=$((asked + 10 - now))
             [ "$pause" -le 0 ] || sleep "$(printf '0.%02d' "$pause")"

@@ -77,7 +77,13 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
 
 # --------------------------------------------------------------------------------------------------- the transaction
 
+RESERVE=2097152 # bytes that a transaction holds, so that it can be put back on a disk that it has found full
+
 begin_transaction() { # what a killed run began goes on: it knows what was there before
+    head -c "$RESERVE" /dev/zero >.releve/reserve 2>>"$log" || {
+        rm -f -- .releve/reserve
+        fail "There is no room on the disk of $directory." 'Nothing was stopped. Make room, then run `pulumi up` again.'
+    }
     [ ! -d .releve/transaction ] || return 0
     rm -rf -- .releve/transaction.new
     mkdir -- .releve/transaction.new
@@ -145,7 +151,7 @@ commit() {
     find_compose_file
     keep_release
     record released
-    rm -rf -- .releve/transaction
+    rm -rf -- .releve/transaction .releve/reserve
     if [ "$old_health" = none ] && [ -z "$current" ]; then
         say "$release_name serves; nothing served before"
         return 0
@@ -177,6 +183,7 @@ note_old_health() { # sets old_health: what the old release must be again, shoul
 
 put_back() { # the old release, or what was there; says what is so in the end
     failed_in=$(cat "$scratch/phase")
+    rm -f -- .releve/reserve
     complain '' "Putting back ${previous:-what was there before}."
     status=0
     set +e

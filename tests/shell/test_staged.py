@@ -188,6 +188,27 @@ def test_whatever_fails_the_old_state_is_put_back_and_the_step_fails(
     assert ("The database was migrated, or partly" in result.errors) == (part in ("migrate", "task", "publish", "up"))
 
 
+def test_a_full_disk_is_noticed_before_anything_changes(prepared: Server) -> None:
+    """/dev/full stands for the disk: what is written there finds no room."""
+    (prepared.directory / ".releve/reserve").symlink_to("/dev/full")
+    before = prepared.compose_file.read_bytes()
+    forget_calls(prepared)
+    result = run(prepared, "up")
+    assert result.status == 1
+    assert "There is no room on the disk" in result.errors
+    assert phases(prepared) == []
+    assert prepared.compose_file.read_bytes() == before
+
+
+def test_what_was_not_changed_is_not_written_again_when_it_is_put_back(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    inode = server.compose_file.stat().st_ino
+    server.behave(f'{PENDING}\ncase "$*" in *-migrate*) exit 1 ;; esac')
+    assert run(server, "up", *MIGRATE).status == 1
+    assert server.compose_file.stat().st_ino == inode
+
+
 def test_where_nothing_ran_before_the_new_containers_are_removed_again(server: Server) -> None:
     server.behave('case "$*" in *service=web*) exit ;; esac\n' + WELL)
     for step in ("pull", "precompile"):
