@@ -12,7 +12,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import local
 
-from release import checks, dockerfile, image_check, registry, smoke_model, smoke_test, source
+from release import registry, source
 from release.errors import ReleaseError
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, Unreachable
@@ -142,6 +142,9 @@ class ReleaseImage(pulumi.ComponentResource):
 
     def _prepare(self) -> None:
         """Checks what is about to be built, and tried. Raises ReleaseError."""
+        # Imported here: most previews build nothing.
+        from release import checks, dockerfile, smoke_model  # noqa: PLC0415
+
         settings, built, how = self._settings, self._source, self._settings.source
         assert built  # noqa: S101 - otherwise it is refused already
         assert how  # noqa: S101
@@ -166,6 +169,8 @@ class ReleaseImage(pulumi.ComponentResource):
         # Imported here: it takes a tenth of a second, during which the engine starts another plugin; and a
         # stack that never builds never needs it.
         from pulumi_docker import CacheFromArgs, DockerBuildArgs, Image, RegistryArgs  # noqa: PLC0415
+
+        from release import image_check, smoke_test  # noqa: PLC0415
 
         image, built, how = self.name, self._source, self._settings.source
         # The decision to build is only made with a source, and made anew when that goes.
@@ -194,21 +199,25 @@ class ReleaseImage(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
         candidate_digest = candidate.repo_digest.apply(lambda reference: reference.rpartition("@")[2])
+        login = registry.docker_configuration(image.registry, account) if account else None
         tested = candidate_digest.apply(image.candidate(built.fingerprint).with_digest).apply(str)
         how_to_try, levels, platform = self._settings.smoke_test, self._settings.checks, self._settings.platform
-        request = tested.apply(lambda name: smoke_test.Request(name, platform, how_to_try).dump())
         checked = self._command(
             "check",
             tested.apply(lambda _: ["-m", "release.image_check"]),
             triggers=[candidate_digest],
-            stdin=tested.apply(lambda name: image_check.Request(name, platform, levels).dump()),
+            # Secret, like the next: there may be an account in it, and secrets of the application's environment.
+            stdin=pulumi.Output.secret(
+                tested.apply(lambda name: image_check.Request(name, platform, levels, login).dump())
+            ),
         )
         tried = self._command(
             "smoke-test",
             tested.apply(lambda _: ["-m", "release.smoke_test"]),
             triggers=[candidate_digest],
-            # Its environment may hold secrets.
-            stdin=pulumi.Output.secret(request),
+            stdin=pulumi.Output.secret(
+                tested.apply(lambda name: smoke_test.Request(name, platform, how_to_try, login).dump())
+            ),
             depends_on=checked,
         )
         options = [

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from release.errors import ReleaseError
+
+PULL_TIMEOUT = 900
+"""Seconds for pulling an image."""
 
 
 class DockerError(ReleaseError):
@@ -54,6 +59,28 @@ def docker(
         said = " ".join(errors.split())
         raise DockerError(f"docker {arguments[0]} fails: {said[-600:] or f'exit status {process.returncode}'}")
     return output
+
+
+def have_image(image: str, platform: str, configuration: str | None) -> None:
+    """Pulls an image unless this machine has it.
+
+    image:         repository:tag@digest
+    platform:      os/architecture
+    configuration: the text of a Docker client's config.json with the account for it; None: the user's own is used
+    Raises DockerError.
+    """
+    with suppress(DockerError):
+        docker("image", "inspect", image)
+        return
+    pull = ("pull", "--quiet", "--platform", platform, image)
+    if configuration is None:
+        docker(*pull, timeout=PULL_TIMEOUT)
+        return
+    # The user's own configuration also says which Engine is meant; that must stay the same.
+    engine = docker("context", "inspect", "--format", "{{.Endpoints.docker.Host}}").strip()
+    with tempfile.TemporaryDirectory(prefix="releve-") as directory:  # mode 0700
+        Path(directory, "config.json").write_text(configuration)
+        docker(*pull, timeout=PULL_TIMEOUT, environment={"DOCKER_CONFIG": directory, "DOCKER_HOST": engine})
 
 
 def kill_group(group: int) -> None:

@@ -18,11 +18,10 @@ from typing import IO, Any
 
 from release import checks
 from release.checks import Finding
-from release.docker_command import DockerError, docker
+from release.docker_command import DockerError, docker, have_image
 from release.errors import ReleaseError
 from release.rules import Level, Rule
 
-PULL_TIMEOUT = 900
 PACKAGES = re.compile(
     r"(usr/(lib|libexec|share|include|local/(lib|share|bundle))|var/lib|opt/[^/]+/lib)/.*"
     r"|.*/(gems|site-packages|dist-packages|node_modules/.+)/.*"
@@ -91,20 +90,6 @@ class Image:
         steps = [re.sub(r"^/bin/sh -c (#\(nop\) *)?|^RUN /bin/sh -c | # buildkit$", "",
                         entry.get("created_by", "")) for entry in history]  # fmt: skip
         return [" ".join(step.split())[:60] for step in steps] if len(history) == len(self.layers) else []
-
-
-def check(image: str, platform: str, levels: Mapping[Rule, Level]) -> checks.Report:
-    """Checks an image.
-
-    image:    repository:tag@digest; pulled when this machine does not have it
-    platform: os/architecture
-    Raises DockerError when it cannot be had or read.
-    """
-    try:
-        docker("image", "inspect", image)
-    except DockerError:
-        docker("pull", "--quiet", "--platform", platform, image, timeout=PULL_TIMEOUT)
-    return checks.report(read(image).findings(), levels)
 
 
 def read(image: str) -> Image:
@@ -203,22 +188,36 @@ def _of_command(entrypoint: list[str], command: list[str]) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class Request:
-    """What is checked: repository:tag@digest, its platform, and image.checks."""
+    """What is checked.
+
+    image:         repository:tag@digest; pulled when this machine does not have it
+    platform:      os/architecture
+    levels:        image.checks
+    configuration: the text of a Docker client's config.json with the account for that; None: the user's own is used
+    """
 
     image: str
     platform: str
     levels: Mapping[Rule, Level]
+    configuration: str | None = field(default=None, repr=False)
 
     def dump(self) -> str:
-        """As JSON."""
-        return json.dumps({"image": self.image, "platform": self.platform, "checks": dict(self.levels)})
+        """As JSON, with the account."""
+        return json.dumps(
+            {
+                "image": self.image,
+                "platform": self.platform,
+                "checks": dict(self.levels),
+                "configuration": self.configuration,
+            }
+        )
 
     @classmethod
     def load(cls, text: str) -> Request:
         """What `dump` has written."""
         given = json.loads(text)
         levels = {Rule(rule): Level(level) for rule, level in given["checks"].items()}
-        return cls(given["image"], given["platform"], levels)
+        return cls(given["image"], given["platform"], levels, given["configuration"])
 
 
 def run(request: Request) -> str:
@@ -226,7 +225,8 @@ def run(request: Request) -> str:
 
     Raises ImageCheckError when it has what no release may have, DockerError when it cannot be read.
     """
-    found = check(request.image, request.platform, request.levels)
+    have_image(request.image, request.platform, request.configuration)
+    found = checks.report(read(request.image).findings(), request.levels)
     if found.errors:
         raise ImageCheckError(
             f"the image has what no release may have, so it gets no tag (image.checks):\n{found.errors}"

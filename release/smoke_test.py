@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,13 @@ from pydantic import ValidationError
 
 from release import smoke_model
 from release.answer import Answer, get, problem_of
-from release.docker_command import DockerError, docker
+from release.docker_command import PULL_TIMEOUT, DockerError, docker, have_image
 from release.errors import ReleaseError
 from release.page import asset_paths
 from release.throwaway import Throwaway, remove_leftovers
 from settings import SmokeTestPath, SmokeTestSettings
 
 LOCKS = Path(".releve/smoke-test")
-PULL_TIMEOUT = 900
-"""Seconds for pulling the candidate and what it needs; not part of smokeTest.timeout."""
 SPARE = 60
 """Seconds between smokeTest.timeout and the moment at which the watchdog removes everything regardless."""
 PATIENCE = 10
@@ -63,11 +61,13 @@ class Request:
     image:    repository:tag@digest of the candidate
     platform: os/architecture
     settings: how; None: nothing is tried
+    configuration: the text of a Docker client's config.json with the account to pull it; None: the user's own is used
     """
 
     image: str
     platform: str
     settings: SmokeTestSettings | None
+    configuration: str | None = field(default=None, repr=False)
 
     def dump(self) -> str:
         """As JSON, with its secrets."""
@@ -75,7 +75,14 @@ class Request:
         if self.settings:
             settings = self.settings.model_dump(mode="json", by_alias=True)
             settings["env"] = {name: value.get_secret_value() for name, value in self.settings.env.items()}
-        return json.dumps({"image": self.image, "platform": self.platform, "smokeTest": settings})
+        return json.dumps(
+            {
+                "image": self.image,
+                "platform": self.platform,
+                "smokeTest": settings,
+                "configuration": self.configuration,
+            }
+        )
 
     @classmethod
     def load(cls, text: str) -> Request:
@@ -86,6 +93,7 @@ class Request:
             given["image"],
             given["platform"],
             None if settings is None else SmokeTestSettings.model_validate(settings),
+            given["configuration"],
         )
 
 
@@ -99,6 +107,7 @@ def run(request: Request, locks: Path = LOCKS) -> str:
     if settings is None:
         return "not tried: image.smokeTest is not set"
     remove_leftovers(locks)
+    have_image(request.image, request.platform, request.configuration)
     with Throwaway(locks, lifetime=PULL_TIMEOUT + settings.timeout + SPARE) as project:
         model = (
             smoke_model.from_file(project, request.image, Path(settings.compose_file))
@@ -109,7 +118,7 @@ def run(request: Request, locks: Path = LOCKS) -> str:
         try:
             project.compose("--file", "-", "pull", "--quiet", "--policy", "missing", stdin=text, timeout=PULL_TIMEOUT)
         except DockerError as error:
-            raise DockerError(f"the candidate, or what image.smokeTest needs, cannot be pulled: {error}") from None
+            raise DockerError(f"what image.smokeTest needs cannot be pulled: {error}") from None
         candidate = _Candidate(project, model.application, settings, text, time.monotonic() + settings.timeout)
         candidate.start()
         answers = candidate.answers()

@@ -100,3 +100,24 @@ def test_an_image_gets_no_tag_when_it(shop: Workshop, name: str) -> None:
     }
     assert shop.sandbox.connections() == connections
     assert throwaways(shop.project.directory) == {}
+
+
+def test_the_preview_says_what_is_wrong_with_what_would_be_built_as_far_as_a_rule_is_an_error(shop: Workshop) -> None:
+    shop.commit(Candidate('USER root\nCMD ["puma"]\n', files={"master.key": "-----BEGIN RSA PRIVATE KEY-----\n"}))
+    shop.project.set("tag", f"1.0.0-{secrets.token_hex(4)}")
+    manifests = shop.sandbox.manifests(shop.repository)
+    preview = shop.project.preview()
+    assert not preview.succeeded, preview.output
+    assert "non-root-user: Dockerfile:3: the image runs as root" in preview.output
+    assert "credentials: master.key: whoever can pull the image has this key" in preview.output
+    assert shop.sandbox.manifests(shop.repository) == manifests
+
+    shop.project.set("image.checks", {"non-root-user": "warn", "credentials": "off"})
+    try:
+        preview = shop.project.preview()
+    finally:
+        shop.project.set("image.checks", None)
+    assert preview.succeeded, preview.output
+    assert "non-root-user: Dockerfile:3" in preview.output
+    assert "credentials" not in preview.output
+    assert "gets its tag without having been started once" in preview.output

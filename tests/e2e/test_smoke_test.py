@@ -62,7 +62,8 @@ class SmokeTest:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdin
-        json.dump({"image": image, "platform": "linux/amd64", "smokeTest": settings}, self.process.stdin)
+        request = {"image": image, "platform": "linux/amd64", "smokeTest": settings, "configuration": None}
+        json.dump(request, self.process.stdin)
         self.process.stdin.close()
         self.process.stdin = None
 

@@ -112,5 +112,6 @@ def test_modes_that_are_not_production_and_secrets_are_found_in_the_environment(
 
 
 def test_a_request_arrives_as_it_was_sent() -> None:
-    request = Request("app:1@sha256:0", "linux/amd64", {Rule.NON_ROOT_USER: Level.WARN})
+    request = Request("app:1@sha256:0", "linux/amd64", {Rule.NON_ROOT_USER: Level.WARN}, "hunter2")
+    assert "hunter2" not in repr(request)
     assert Request.load(request.dump()) == request
