@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from release import dockerfile
@@ -141,3 +143,12 @@ def test_findings_about_the_context_name_each_place_once() -> None:
         (Rule.CREDENTIALS, "config/master.key"),
         (Rule.CREDENTIALS, "spec/key.pem"),
     ]
+
+
+@pytest.mark.parametrize("directory", ["example", "templates/rails"])
+def test_nothing_is_objected_to_in_what_this_repository_offers(directory: str) -> None:
+    path = Path(__file__).parents[2] / directory
+    files = [str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()]
+    context = dockerfile.context_files(files, (path / ".dockerignore").read_text())
+    assert findings((path / "Dockerfile").read_text()) == []
+    assert list(dockerfile.check_context(context, [])) == []
