@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 import re
 import shlex
 import shutil
@@ -145,8 +146,11 @@ def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> So
     if not checkout.is_dir():
         raise ReleaseError(f"image.source.path: {checkout} is no directory. Clone the application's source there.")
     tree = _tree(checkout, settings.context)
-    _refuse_incomplete(checkout, tree)
-    _require_dockerfile(checkout, tree, settings)
+    # "<mode> <type> <id>" by name.
+    listed = _git(checkout, "ls-tree", "-r", "-z", "--full-tree", tree).split("\0")
+    entries = {name: entry for entry, _, name in (line.partition("\t") for line in listed) if name}
+    _refuse_incomplete(checkout, tree, entries)
+    _require_dockerfile(checkout, entries, settings)
     labels = {**_oci_labels(checkout, tag), **settings.labels}
     # The cache of an image is part of it only where this asks for it.
     args = {**({"BUILDKIT_INLINE_CACHE": "1"} if settings.cache_from else {}), **settings.args}
@@ -162,7 +166,7 @@ def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> So
         target=settings.target,
         labels=labels,
         fingerprint=hashlib.sha256(json.dumps(made_of).encode()).hexdigest(),
-        warnings=tuple(_warnings(checkout, tree, settings.context)),
+        warnings=tuple(_warnings(checkout, entries, settings.context)),
     )
 
 
@@ -212,9 +216,8 @@ def _tree(checkout: Path, context: str) -> str:
     return tree
 
 
-def _refuse_incomplete(checkout: Path, tree: str) -> None:
-    entries = [line.split("\t", 1) for line in _git(checkout, "ls-tree", "-r", "-z", tree).split("\0") if line]
-    submodules = [name for meta, name in entries if meta.startswith("160000 ")]
+def _refuse_incomplete(checkout: Path, tree: str, entries: Mapping[str, str]) -> None:
+    submodules = [name for name, entry in entries.items() if entry.startswith("160000 ")]
     if submodules:
         raise ReleaseError(
             f"image.source.path: {checkout} has submodules ({_listed(submodules)}), which git archive leaves empty. "
@@ -230,9 +233,9 @@ def _refuse_incomplete(checkout: Path, tree: str) -> None:
         )
 
 
-def _require_dockerfile(checkout: Path, tree: str, settings: SourceSettings) -> None:
-    # "100644 blob <id>\t<name>"; a symbolic link has 120000, and labels would be written to wherever it leads.
-    entry = _git(checkout, "ls-tree", "--full-tree", tree, "--", settings.dockerfile)
+def _require_dockerfile(checkout: Path, entries: Mapping[str, str], settings: SourceSettings) -> None:
+    entry = entries.get(posixpath.normpath(settings.dockerfile), "")
+    # A symbolic link: labels would be written to wherever it leads.
     if entry.startswith("120000 "):
         raise ReleaseError(
             f"image.source.dockerfile: {settings.dockerfile} is a symbolic link. Name the file that it leads to."
@@ -244,16 +247,15 @@ def _require_dockerfile(checkout: Path, tree: str, settings: SourceSettings) -> 
         )
 
 
-def _warnings(checkout: Path, tree: str, context: str) -> list[str]:
+def _warnings(checkout: Path, entries: Mapping[str, str], context: str) -> list[str]:
     warnings = []
     # -z gives names unquoted; a rename has its old name as an entry of its own, which --no-renames avoids.
     status = _git(checkout, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", ".")
     changed = [entry[3:] for entry in status.split("\0") if entry]
     if changed:
         warnings.append(f"not committed in {checkout}, so not in the image: {_listed(changed)}")
-    names = [name for name in _git(checkout, "ls-tree", "-r", "-z", "--name-only", tree).split("\0") if name]
     attributes = _git(
-        checkout, "check-attr", "--stdin", "-z", "export-ignore", stdin="\0".join(f"{context}/{n}" for n in names)
+        checkout, "check-attr", "--stdin", "-z", "export-ignore", stdin="\0".join(f"{context}/{n}" for n in entries)
     ).split("\0")
     ignored = [attributes[i] for i in range(0, len(attributes) - 2, 3) if attributes[i + 2] == "set"]
     if ignored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -64,18 +65,21 @@ def image(application: Path) -> Iterator[str]:
         for stage, name in bases.items():
             debian = f"DEBIAN={base_image('debian')}"
             run("docker", "build", "--tag", name, "--target", stage, "--build-arg", debian, str(HERE))
-        arguments = {
-            "BASE_IMAGE": bases["ruby"],
-            "NODE_IMAGE": bases["node"],
-            "PACKAGES": "curl",
-            "BUILD_PACKAGES": "make",
-        }
-        options = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        run("docker", "build", "--tag", TAG, *options, str(application))
+        run("docker", "build", "--tag", TAG, *build_arguments(), str(application))
         yield TAG
     finally:
         for name in (TAG, *bases.values()):
             subprocess.run(["docker", "rmi", "--force", name], capture_output=True, check=False)
+
+
+def build_arguments() -> list[str]:
+    arguments = {
+        "BASE_IMAGE": f"{TAG}-ruby",
+        "NODE_IMAGE": f"{TAG}-node",
+        "PACKAGES": "curl",
+        "BUILD_PACKAGES": "make",
+    }
+    return [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
 
 
 def inspected(image: str) -> Any:
@@ -124,6 +128,20 @@ def test_the_container_becomes_healthy_and_stops_at_once(image: str) -> None:
             time.sleep(0.2)
     finally:
         subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+
+
+def test_a_build_with_only_application_code_changed_reuses_what_was_installed(application: Path, image: str) -> None:
+    (application / "app/models/visit.rb").write_text(f"# {time.time_ns()}\n")
+    again = subprocess.run(
+        ["docker", "build", "--progress=plain", "--tag", image, *build_arguments(), str(application)],
+        capture_output=True, text=True, check=True,
+    ).stderr  # fmt: skip
+    steps = dict(re.findall(r"^(#\d+) \[build +\d+/\d+\] (.+)$", again, re.MULTILINE))
+    reused = {step: f"{number} CACHED" in again.splitlines() for number, step in steps.items()}
+    dependencies = [step for step in steps.values() if re.match("RUN (apt-get|bundle install|if )", step)]
+    assert len(dependencies) == 3
+    assert all(reused[step] for step in dependencies)
+    assert not reused["COPY . ."]
 
 
 def test_the_compose_file_is_valid_and_its_services_can_run_twice(application: Path) -> None:

@@ -27,12 +27,15 @@ class Candidate:
     def write(self, path: str, text: str) -> None:
         (self.context / path).write_text(text)
 
-    def program(self, *, context: str = "context", version: str = "1", options: str = "None") -> str:
+    def program(
+        self, *, context: str = "context", version: str = "1", options: str = "None", account: str = "", cache: str = ""
+    ) -> str:
         return f"""
 import pulumi_docker as docker
 image = docker.Image("image", image_name={self.name!r}, build=docker.DockerBuildArgs(
     context={context!r}, dockerfile="{context}/Dockerfile", platform="linux/amd64", args={{"VERSION": {version!r}}},
-), opts={options})
+    {cache}
+), registry=docker.RegistryArgs(server={self.name.partition("/")[0]!r}, {account}), opts={options})
 """
 
 
@@ -122,3 +125,25 @@ def test_a_retained_image_leaves_the_state_without_a_call_to_delete_it(
     assert [method for method in methods if method.endswith("/Delete")] == []
     assert not stack.holds("image")
     assert image_registry.digest(candidate.repository, "one") is not None
+
+
+@pytest.mark.parametrize("account", ["username='fab', password=pulumi.Output.secret('other-s3cret')", ""])
+def test_another_registry_account_or_none_any_more_is_no_difference(
+    stack: Stack, candidate: Candidate, account: str
+) -> None:
+    stack.up(candidate.program(account="username='fab', password=pulumi.Output.secret('s3cret')"))
+    assert stack.preview(candidate.program(account=account), "--expect-no-changes").succeeded
+
+
+def test_a_registry_account_that_is_new_is_no_difference(stack: Stack, candidate: Candidate) -> None:
+    stack.up(candidate.program())
+    account = "username='fab', password=pulumi.Output.secret('s3cret')"
+    assert stack.preview(candidate.program(account=account), "--expect-no-changes").succeeded
+
+
+def test_images_to_take_layers_from_are_asked(stack: Stack, candidate: Candidate) -> None:
+    stack.up(candidate.program())
+    candidate.write("app/version", "2")
+    outcome = stack.up(candidate.program(cache=f"cache_from=docker.CacheFromArgs(images=[{candidate.name!r}])"))
+    assert outcome.steps == ["update image"]
+    assert f"importing cache manifest from {candidate.name}" in outcome.messages
