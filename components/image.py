@@ -115,14 +115,14 @@ class ReleaseImage(pulumi.ComponentResource):
             case Unreachable(reason):
                 return f"whether {image} is released is not known, so nothing is built: {reason}"
             case Absent(anonymous) if self._source is None:
-                asked = (
-                    f" (asked without an account: if the repository is private, run docker login {image.registry} or "
-                    f"set registry.username and the secret registry.password)"
+                hint = (
+                    f"\nIf it is released: the registry was asked without an account, and may hide a private repository. "
+                    f"Run docker login {image.registry}, or set registry.username and the secret registry.password."
                 )
                 return (
-                    f"{image} is not in the registry{asked if anonymous else ''}, and this stack has no image.source "
-                    f"to build it from. Release it from the stack that builds, for example: "
-                    f"pulumi config set tag {image.tag} -s staging && pulumi up -s staging"
+                    f"{image} is not in the registry, and this stack has no image.source to build it from. "
+                    f"Release it from the stack that builds, for example: "
+                    f"pulumi config set tag {image.tag} -s staging && pulumi up -s staging{hint if anonymous else ''}"
                 )
             case _:
                 return None

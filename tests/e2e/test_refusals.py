@@ -56,27 +56,6 @@ def test_a_mistake_in_the_configuration_is_refused_by_preview_and_up(
     refused(application, project, words)
 
 
-def test_a_tag_that_nobody_released_is_refused_in_the_preview_of_a_stack_that_never_builds(
-    deployment: Deployment, put_back: None
-) -> None:
-    _, project = due(deployment)
-    project.set("image.source", None)
-    project.set("tag", "9.9.9")
-    preview = project.preview()
-    assert not preview.succeeded
-    assert ":9.9.9 is not in the registry, and this stack has no image.source" in preview.output
-    assert "pulumi up -s staging" in preview.output
-
-
-def test_a_stack_that_never_builds_deploys_what_another_one_released(deployment: Deployment, put_back: None) -> None:
-    application, project = due(deployment)
-    project.set("image.source", None)
-    done = project.up()
-    assert done.succeeded, done.output
-    assert not built(done)
-    assert "1.0.0" in application.page()
-
-
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
