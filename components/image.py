@@ -116,7 +116,7 @@ class ReleaseImage(pulumi.ComponentResource):
                 return f"whether {image} is released is not known, so nothing is built: {reason}"
             case Absent(anonymous) if self._source is None:
                 hint = (
-                    f"\nIf it is released: the registry was asked without an account, and may hide a private repository. "
+                    f"\nIf it is released: the registry was asked without an account, and may hide what is private. "
                     f"Run docker login {image.registry}, or set registry.username and the secret registry.password."
                 )
                 return (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Deployment
-from tests.e2e.harness import Application, Project, built
+from tests.e2e.harness import Application, Project
 
 pytestmark = pytest.mark.e2e
 
