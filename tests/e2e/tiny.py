@@ -15,6 +15,7 @@ ARG BASE_IMAGE
 FROM ${BASE_IMAGE}
 WORKDIR /app
 COPY server.pl version ./
+USER nobody
 CMD ["perl", "server.pl"]
 """
 # perl-base is part of every Debian.
@@ -80,6 +81,7 @@ def tiny_project(application: Application, directory: Path) -> Iterator[Project]
             "composeFile": "compose.yml",
             "migrate": [],
         }
+        project.config["releve:image"].pop("smokeTest", None)
         project.config["releve:health"] = {"path": "/", "settle": 0}
         project.write()
         yield project
