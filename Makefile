@@ -50,8 +50,8 @@ faults:
 bench:
 	tools/python-env
 	sandbox/up
-	sandbox/run $(PYTHON) benchmark/build.py docs/benchmark.md
-	sandbox/run $(PYTHON) benchmark/rollouts.py docs/benchmark.md
+	sandbox/run $(PYTHON) -m benchmark.build docs/benchmark.md
+	sandbox/run $(PYTHON) -m benchmark.rollouts docs/benchmark.md
 
 clean:
 	sandbox/down

@@ -1,6 +1,6 @@
 """How long an image takes to build, cold and warm, and how long a preview takes that finds nothing to do.
 
-Run by `make bench`, on the sandbox, as `sandbox/run python benchmark/build.py docs/benchmark.md`: replaces the section
+Run by `make bench`, on the sandbox, as `sandbox/run python -m benchmark.build docs/benchmark.md`: replaces the section
 of that file which it wrote the last time. What is compared runs in turns, so that a busy machine slows down both.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,12 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, os.fspath(PROJECT))
-
-import settings  # noqa: E402 - from the checkout
-from benchmark import report  # noqa: E402
-from release import source  # noqa: E402
+import settings
+from benchmark import report
+from benchmark.command import PROJECT, run
+from release import source
 
 TITLE = "## Builds and previews"
 RUNS = 5
@@ -41,7 +38,7 @@ def _builds() -> str:
     """The example application's image, built as a release builds it: from what is committed, exported."""
     with tempfile.TemporaryDirectory() as directory:
         checkout, context = Path(directory, "app"), Path(directory, "context")
-        _run("git", "clone", "--quiet", os.fspath(PROJECT / ".sandbox/app"), os.fspath(checkout))
+        run("git", "clone", "--quiet", os.fspath(PROJECT / ".sandbox/app"), os.fspath(checkout))
         cold = _timed(lambda: _build(checkout, context, "--no-cache"))
         _build(checkout, context)
         warm = []
@@ -49,7 +46,7 @@ def _builds() -> str:
             with (checkout / "app/models/visit.rb").open("a") as file:
                 # Never seen before: the cache keeps what earlier benchmarks built.
                 file.write(f"# {time.time_ns()}\n")
-            _run("git", "-C", os.fspath(checkout), "-c", "user.name=b", "-c", "user.email=b@localhost",
+            run("git", "-C", os.fspath(checkout), "-c", "user.name=b", "-c", "user.email=b@localhost",
                  "commit", "--quiet", "--all", "--message", "benchmark")  # fmt: skip
             warm.append(_timed(lambda: _build(checkout, context)))
     median = statistics.median(warm)
@@ -67,11 +64,11 @@ def _build(checkout: Path, context: Path, *options: str) -> None:
     read = source.read(how, stack.image.platform, "0.0.0-benchmark", PROJECT)
     read.export(context)
     arguments = [word for name, value in read.args.items() for word in ("--build-arg", f"{name}={value}")]
-    _run("docker", "build", "--quiet", "--platform", stack.image.platform, *options, *arguments, os.fspath(context))
+    run("docker", "build", "--quiet", "--platform", stack.image.platform, *options, *arguments, os.fspath(context))
 
 
 def _configuration() -> dict[str, str]:
-    listed = json.loads(_run("pulumi", "config", "--stack", "local", "--json", "--show-secrets", cwd=PROJECT))
+    listed = json.loads(run("pulumi", "config", "--stack", "local", "--json", "--show-secrets", cwd=PROJECT))
     return {
         key: json.dumps(entry["objectValue"]) if "objectValue" in entry else entry["value"]
         for key, entry in listed.items()
@@ -80,23 +77,23 @@ def _configuration() -> dict[str, str]:
 
 def _previews() -> str:
     """Of the stack `local`, released before, side by side with a program that declares nothing."""
-    _run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local", cwd=PROJECT)
+    run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local", cwd=PROJECT)
     with tempfile.TemporaryDirectory() as directory:
         empty = Path(directory)
         (empty / "Pulumi.yaml").write_text(
             f"name: empty\nruntime:\n  name: python\n  options: {{virtualenv: {sys.prefix}}}\n"
         )
         (empty / "__main__.py").write_text("import pulumi\n")
-        _run("pulumi", "stack", "init", "benchmark", cwd=empty)
+        run("pulumi", "stack", "init", "benchmark", cwd=empty)
         try:
-            _run("pulumi", "up", "--yes", "--skip-preview", "--stack", "benchmark", cwd=empty)
+            run("pulumi", "up", "--yes", "--skip-preview", "--stack", "benchmark", cwd=empty)
             took: dict[str, list[float]] = {"local": [], "benchmark": []}
             for _ in range(RUNS):
                 for stack, project in (("local", PROJECT), ("benchmark", empty)):
                     preview = ("pulumi", "preview", "--expect-no-changes", "--stack", stack)
-                    took[stack].append(_timed(partial(_run, *preview, cwd=project)))
+                    took[stack].append(_timed(partial(run, *preview, cwd=project)))
         finally:
-            _run("pulumi", "stack", "rm", "--yes", "--force", "benchmark", cwd=empty)
+            run("pulumi", "stack", "rm", "--yes", "--force", "benchmark", cwd=empty)
     ours, theirs = (statistics.median(took[stack]) for stack in ("local", "benchmark"))
     return (
         "| `pulumi preview` with nothing changed | s |\n|---|---|\n"
@@ -111,13 +108,6 @@ def _timed(command: Command) -> float:
     started = time.monotonic()
     command()
     return time.monotonic() - started
-
-
-def _run(*command: str, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"benchmark: {' '.join(command)} fails:\n{done.stdout}{done.stderr}")
-    return done.stdout
 
 
 if __name__ == "__main__":

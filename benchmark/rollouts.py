@@ -1,6 +1,6 @@
 """How long the site is away while a release takes another's place: the guide's sequence by hand, and the strategies.
 
-Run by `make bench`, on the sandbox, as `sandbox/run python benchmark/rollouts.py docs/benchmark.md`: replaces the
+Run by `make bench`, on the sandbox, as `sandbox/run python -m benchmark.rollouts docs/benchmark.md`: replaces the
 section of that file which it wrote the last time. The ways take turns, on the same server and with the same two
 versions of the example application, each way in a directory of its own; a prober asks for the page from outside, fifty
 times a second.
@@ -12,7 +12,6 @@ import json
 import os
 import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,11 +23,9 @@ from typing import Any
 
 import yaml
 
-PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, os.fspath(PROJECT))
-
-from benchmark import report  # noqa: E402 - from the checkout
-from sandbox.probe import probing  # noqa: E402
+from benchmark import report
+from benchmark.command import PROJECT, run
+from sandbox.probe import probing
 
 TITLE = "## Rollouts"
 VERSIONS = ("1.0.0", "1.1.0")
@@ -77,7 +74,7 @@ class ByHand:
             # The guide ends here; the site does not answer yet.
             until curl -sf -o /dev/null {self.url}; do sleep 0.1; done
         """
-        _run("sandbox/ssh", SERVER, "sh", "-c", script)
+        run("sandbox/ssh", SERVER, "sh", "-c", script)
         return None
 
 
@@ -95,7 +92,7 @@ class WithPulumi:
         config["releve:servers"][0]["url"] = self.url
         self.config = config
         self.precompile: tuple[str, ...] = PRECOMPILE
-        _run("pulumi", "stack", "init", self.stack, cwd=project)
+        run("pulumi", "stack", "init", self.stack, cwd=project)
 
     def roll_out(self, version: str) -> float | None:
         """Rolls out a version that is in the registry; the seconds that the rollout says the site was away."""
@@ -103,14 +100,14 @@ class WithPulumi:
         self.config["releve:app"]["precompile"] = list(self.precompile)
         document = yaml.safe_load(self._file.read_text()) if self._file.exists() else {}
         self._file.write_text(yaml.safe_dump((document or {}) | {"config": self.config}))
-        _run("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, cwd=self.project)
-        outputs = json.loads(_run("pulumi", "stack", "output", "--json", "--stack", self.stack, cwd=self.project))
+        run("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, cwd=self.project)
+        outputs = json.loads(run("pulumi", "stack", "output", "--json", "--stack", self.stack, cwd=self.project))
         own = outputs.get("downtimeSeconds")
         return None if own is None else float(own)
 
     def remove(self) -> None:
         """Forgets the stack."""
-        _run("pulumi", "stack", "rm", "--yes", "--force", self.stack, cwd=self.project)
+        run("pulumi", "stack", "rm", "--yes", "--force", self.stack, cwd=self.project)
         self._file.unlink()
 
 
@@ -149,13 +146,13 @@ def _ways() -> Iterator[dict[str, Way]]:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         project = directory / "project"
-        _run("git", "clone", "--quiet", os.fspath(PROJECT), os.fspath(project))
+        run("git", "clone", "--quiet", os.fspath(PROJECT), os.fspath(project))
         (project / ".venv").symlink_to((PROJECT / ".venv").resolve())
         ways: dict[str, Way] = {}
         for port, name in ((8081, "guide"), (8082, "in-place"), (8083, "staged")):
             place = f"/apps/bench-{name}"
-            stack.callback(_run, "sandbox/remove", SERVER, place)
-            _run("sandbox/place", SERVER, place, "--port", str(port))
+            stack.callback(run, "sandbox/remove", SERVER, place)
+            run("sandbox/place", SERVER, place, "--port", str(port))
             if name == "guide":
                 ways[name] = ByHand(place, port, repository)
             else:
@@ -168,10 +165,10 @@ def _ways() -> Iterator[dict[str, Way]]:
 def _release_both() -> None:
     """Makes sure that the registry has both versions."""
     if _output("git", "-C", ".sandbox/app", "show", "HEAD:VERSION") == VERSIONS[0]:
-        _run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local")
-        _run("sandbox/new-version", VERSIONS[1])
-    _run("pulumi", "config", "set", "tag", VERSIONS[1], "--stack", "local")
-    _run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local")
+        run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local")
+        run("sandbox/new-version", VERSIONS[1])
+    run("pulumi", "config", "set", "tag", VERSIONS[1], "--stack", "local")
+    run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local")
 
 
 def _measured(ways: dict[str, Way], rounds: int, before: Callable[[Way], None]) -> dict[str, Figures]:
@@ -217,14 +214,7 @@ def _spread(values: list[float]) -> str:
 
 
 def _output(*command: str) -> str:
-    return _run(*command).strip()
-
-
-def _run(*command: str, cwd: Path = PROJECT) -> str:
-    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"benchmark: {' '.join(command)} fails:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    return run(*command).strip()
 
 
 if __name__ == "__main__":
