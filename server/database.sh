@@ -26,12 +26,18 @@ ask_pending() { # sets pending: yes or no. Asked of the new image before anythin
     cat -- "$answer" >>"$log"
     [ -n "$pending_command" ] || status=$(state_of_migrations "$status")
     case $status in
-        0) ;;
+        0) note_older_schema ;;
         3) pending=yes ;;
         4) refuse_newer_database ;;
         5) say 'notice: the database has no tables yet; setting it up is left to the application, or to you' ;;
         *) fail "Whether migrations are pending cannot be told: status $status (app.pending)." 'Nothing was stopped.' ;;
     esac
+}
+
+note_older_schema() { # a release that has served before the last migration knows all of the database: that was put back
+    [ -f "$release_directory/live" ] || return 0
+    [ "$(cat "$release_directory/schema" 2>/dev/null)" = "$(schema)" ] ||
+        printf '%s\n' "$release_name-$(date +%s)" >.releve/schema
 }
 
 state_of_migrations() { # STATUS of `rails db:migrate:status`: 0 none pending, 3 pending, 4 database ahead, 5 no tables
@@ -94,7 +100,7 @@ dump_database() { # NAME: sets dump: a file that holds all, only its owner can r
     require_space
     dump=.releve/backups/$(date -u +%Y%m%dT%H%M%SZ)-$1.dump
     note_command "dump of the service $backup_service"
-    rm -f -- .releve/backups/*.part
+    remove_unfinished_dumps
     if [ -n "$backup_command" ]; then
         each "$backup_command" in_database </dev/null >"$dump.part" || fail_dump 'The dump fails (backup.command).'
         [ -s "$dump.part" ] || fail_dump 'The dump is empty (backup.command).'
@@ -111,6 +117,10 @@ dump_database() { # NAME: sets dump: a file that holds all, only its owner can r
 fail_dump() { # MESSAGE [REMEDY]: half a dump may be what has filled the disk
     rm -f -- "$dump.part"
     fail "$@"
+}
+
+remove_unfinished_dumps() {
+    [ ! -d .releve/backups ] || find .releve/backups -name '*.part' -exec rm -f -- {} +
 }
 
 step_dump() { # on demand

@@ -184,6 +184,7 @@ note_old_health() { # sets old_health: what the old release must be again, shoul
 put_back() { # the old release, or what was there; says what is so in the end
     failed_in=$(cat "$scratch/phase")
     rm -f -- .releve/reserve
+    remove_unfinished_dumps
     complain '' "Putting back ${previous:-what was there before}."
     status=0
     set +e

@@ -329,7 +329,9 @@ class Project:
 
     def remove(self) -> None:
         """Forgets the stack. A failed `up` may have left operations pending, which destroy would stumble over."""
-        self._pulumi("stack", "rm", "--yes", "--force")
+        if not self._pulumi("stack", "rm", "--yes", "--force").succeeded:
+            self.cancel()  # a killed `up` leaves a lock
+            self._pulumi("stack", "rm", "--yes", "--force")
         shutil.rmtree(self.directory)
 
     def _pulumi(self, command: str, *options: str) -> Result:

@@ -134,7 +134,8 @@ class Injection:
 
     def cut_connection(self) -> None:
         """Ends the server's side of every SSH connection."""
-        self.sandbox.as_root("pkill", "-KILL", "--full", "^sshd: deploy")
+        # Since OpenSSH 9.8 a session's program has a name of its own.
+        self.sandbox.as_root("pkill", "-KILL", "--full", "^sshd(-session)?: deploy")
 
     def restart_engine(self) -> None:
         """Stops the Docker Engine as a service manager does; the sandbox's supervisor starts it again."""

@@ -106,7 +106,9 @@ class Stage:
         self.application.sql("ALTER TABLE visits DROP COLUMN IF EXISTS note")
         self.application.sql(f"DELETE FROM schema_migrations WHERE version = '{MIGRATION}'")  # noqa: S608 - no input
         if not self.is_settled(OLD):
-            done = self.roll_out(OLD, pulumi=False)
+            # compatible: a row that did not hold may have left a migration that the line above has undone half.
+            with setting(self.project, {"app.migrations": "compatible"}):
+                done = self.roll_out(OLD, pulumi=False)
             assert done.succeeded, done.output
         self.project.set("tag", OLD)
         if self._pulumi_ran:
