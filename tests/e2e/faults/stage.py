@@ -90,7 +90,8 @@ class Stage:
         stack = settings.load(delivered, self.project.stack_file)
         digest = self.sandbox.manifests(self.application.repository)[tag]
         image = ImageReference(stack.image.repository, tag, digest)
-        script = steps.Script.read(CHECKOUT / "server" / "rollout.sh")
+        # The copy that the project has put on the server, whatever is done to the checkout meanwhile.
+        script = steps.Script.read(self.project.directory / "server" / "rollout.sh")
         plan = steps.plan(stack, stack.servers[0])
         first = [step.name for step in plan].index(at)
         return [steps.step_command(step, script, stack, image, "test@example.org") for step in plan[first:]]
