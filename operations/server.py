@@ -42,11 +42,12 @@ def run(server: ServerSettings, command: Sequence[str]) -> int:
     255 is ssh's own: the server was not reached, or is not the one whose hostKey is configured.
     """
     with tempfile.TemporaryDirectory(prefix="releve-") as directory:
-        words = _ssh(server, Path(directory))
+        words = ssh_command(server, Path(directory))
         return subprocess.run((*words, shlex.join(command)), stdin=subprocess.DEVNULL, check=False).returncode
 
 
-def _ssh(server: ServerSettings, directory: Path) -> tuple[str, ...]:
+def ssh_command(server: ServerSettings, directory: Path) -> tuple[str, ...]:
+    """The command that logs in, as far as the host; what it needs besides is written into `directory`."""
     known_hosts = directory / "known_hosts"
     hosts: list[ServerSettings | JumpSettings] = [server, server.jump] if server.jump else [server]
     known_hosts.write_text("".join(f"[{h.host}]:{h.port} {h.host_key}\n{h.host} {h.host_key}\n" for h in hosts))
