@@ -44,7 +44,8 @@ new-app:
 
 faults:
 	tools/python-env
-	RELEVE_FAULTS=all $(PYTHON) -m pytest tests/e2e/faults; \
+	rm -f .releve/faults.jsonl
+	RELEVE_FAULTS=all $(PYTHON) -m pytest --numprocesses 2 tests/e2e/faults; \
 	status=$$?; $(PYTHON) -m tests.e2e.faults.report && exit $$status
 
 bench:

@@ -80,6 +80,7 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
 RESERVE=2097152 # bytes that a transaction holds, so that it can be put back on a disk that it has found full
 
 begin_transaction() { # what a killed run began goes on: it knows what was there before
+    remove_unfinished_dumps # of a killed run
     head -c "$RESERVE" /dev/zero >.releve/reserve 2>>"$log" || {
         rm -f -- .releve/reserve
         fail "There is no room on the disk of $directory." 'Nothing was stopped. Make room, then run `pulumi up` again.'

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.faults.rows import Fault, Row, SubStep
-from tests.e2e.harness import CHECKOUT, SANDBOX_DIRECTORY
+from tests.e2e.harness import CHECKOUT
 
-RESULTS = SANDBOX_DIRECTORY / "faults.jsonl"
+RESULTS = CHECKOUT / ".releve" / "faults.jsonl"
+"""Outside the sandbox, which goes when the tests end."""
 PAGE = CHECKOUT / "docs" / "faults.md"
 
 
@@ -55,6 +56,7 @@ class Report:
             yield line
             line.passed = True
         finally:
+            RESULTS.parent.mkdir(exist_ok=True)
             with RESULTS.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(dataclasses.asdict(line)) + "\n")
 
