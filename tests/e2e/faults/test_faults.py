@@ -55,12 +55,16 @@ def test_a_release_serves_and_the_next_rollout_puts_everything_in_order(row: Row
         failed = run_into(row, stage)
         line.seconds = time.monotonic() - started
         line.status = failed.status
-        assert failed.status != 0, failed.output
+        # An Engine that is back before the command asks for it is a fault that nobody has met.
+        survived = failed.status == 0 and row.fault is Fault.ENGINE_RESTARTED
+        assert failed.status != 0 or survived, failed.output
 
         Injection(stage.application).wait_for_the_engine()
         line.serves = served = stage.what_serves(patience=60)
         if not may_be_down(row):
             assert served is not None, f"no release serves:\n{failed.output}\n{log_of(stage.application)}"
+        if survived:
+            assert served == NEW
         assert stage.lock_is_free()
         line.results = [entry["result"] for entry in stage.results()[history:]]
 
