@@ -25,7 +25,7 @@ test: lint
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/shell tests/engine tests/e2e
 
 test-fast: lint
-	$(PYTHON) -m pytest tests/unit tests/shell
+	$(PYTHON) -m pytest --numprocesses 2 tests/unit tests/shell
 
 lint:
 	tools/python-env
