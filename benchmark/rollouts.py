@@ -108,7 +108,7 @@ class WithPulumi:
     def remove(self) -> None:
         """Forgets the stack."""
         run("pulumi", "stack", "rm", "--yes", "--force", self.stack, cwd=self.project)
-        self._file.unlink()
+        self._file.unlink(missing_ok=True)  # pulumi removes it, too
 
 
 Way = ByHand | WithPulumi
