@@ -25,12 +25,8 @@ def with_real_compose(server: Server) -> Server:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Outcome]:
     """The outcomes of all cases."""
-
-    def run(case: Path) -> Outcome:
-        server = with_real_compose(Server(tmp_path_factory.mktemp("server")))
-        return run_case(server, case, lambda _before, _after: None)
-
-    return side_by_side(run, CASES)
+    servers = {case: with_real_compose(Server(tmp_path_factory.mktemp("server"))) for case in CASES}
+    return side_by_side(lambda case: run_case(servers[case], case, lambda _before, _after: None), CASES)
 
 
 @pytest.mark.e2e

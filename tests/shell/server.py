@@ -38,7 +38,10 @@ services:
 
 
 def side_by_side(run: Callable[[Case], Outcome], cases: Iterable[Case], at_once: int = 4) -> dict[Case, Outcome]:
-    """The outcome of each case: most of a run is waiting for processes, so tables are run before they are looked at."""
+    """The outcome of each case: most of a run is waiting for processes, so tables are run before they are looked at.
+
+    Directories of pytest's are made before: its factory is not made for threads.
+    """
     listed = list(cases)
     with ThreadPoolExecutor(at_once) as pool:
         return dict(zip(listed, pool.map(run, listed), strict=True))

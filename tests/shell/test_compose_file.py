@@ -47,9 +47,10 @@ def use_normal_forms(server: Server, *texts: bytes) -> None:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Outcome]:
     """The outcomes of all cases, Compose being played by normal_form.py."""
+    servers = {case: Server(tmp_path_factory.mktemp("server")) for case in CASES}
 
     def run(case: Path) -> Outcome:
-        server = Server(tmp_path_factory.mktemp("server"))
+        server = servers[case]
         return run_case(server, case, lambda before, after: use_normal_forms(server, before, after))
 
     return side_by_side(run, CASES)

@@ -59,9 +59,10 @@ WRONG_ANSWERS = {
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     """The results of all wrong answers: each lasts until its time is over."""
+    servers = {case: Server(tmp_path_factory.mktemp("server")) for case in WRONG_ANSWERS}
 
     def run(case: str) -> Result:
-        server = Server(tmp_path_factory.mktemp("server"))
+        server = servers[case]
         assert server.run("stop").status == 0
         response, options, _ = WRONG_ANSWERS[case]
         server.answer("response", response)
