@@ -102,7 +102,7 @@ def _staged(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
         *_repeated("--limit", (f"{part}={_limit(part, app)}" for part in LIMITED_PARTS)),
         *("--limit", f"gate={settings.health.timeout}", "--limit", f"verify={settings.health.timeout}"),
     )
-    # The command names the assets, so every step that looks for them has it. An image that holds them needs none.
+    # The command names the assets: every step that makes or publishes them has it. An image that holds them needs none.
     command = app.precompile if assets and app.assets_from is AssetsFrom.COMPILE else ()
 
     def step(name: StepName, *options: str) -> Step:
@@ -110,12 +110,13 @@ def _staged(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
 
     memory = _optional("--precompile-memory", app.precompile_memory)
     after_up = Step(StepName.AFTER_UP, _limit(StepName.TASK, app), (*common, *_numbered("--after-up", app.after_up)))
+    kept = ("--keep-releases", str(settings.keep_releases))
     return (
         step(StepName.PULL),
         *((step(StepName.PRECOMPILE, *memory),) if assets else ()),
         step(StepName.UP, *_gate(settings, server), *_transaction(settings)),
         *((after_up,) if app.after_up else ()),
-        step(StepName.PURGE, "--keep-releases", str(settings.keep_releases)),
+        Step(StepName.PURGE, _limit(StepName.PURGE, app), (*common, *kept)),
     )
 
 

@@ -69,7 +69,7 @@ COPY='
         number=$((number + 1))
     done'
 
-name_assets() { # COMMAND …: sets assets_name. They depend on the image, on what compiles them and on the service's settings
+name_assets() { # COMMAND …: sets assets_name and mounts_of_assets. They depend on the image, on what compiles them and on the service's settings
     assets_name=assets-$(
         {
             printf '%s\n' "$resolved" | awk -v service="$web" '
@@ -79,6 +79,7 @@ name_assets() { # COMMAND …: sets assets_name. They depend on the image, on wh
             printf '%s\n' "$assets_from" "$assets" "$@"
         } | sha256sum | cut -c 1-12
     )
+    mounts_of_assets=$release_directory/mounts-$assets_name
 }
 
 have_assets() { [ -d "$release_directory/$assets_name" ]; }
@@ -137,25 +138,30 @@ end_staging() { # what was made is this release's from now on
     mv -- .releve/staging "$release_directory/$assets_name"
 }
 
-files_in_volumes() { # NAME PROGRAM ARGUMENT …: as root, in a container with the service's volumes and /releve/releases
-    overlay=$scratch/files.json
-    printf '{"services": {%s: {"volumes": [{"type": "bind", "source": %s, "target": "/releve/releases"}]}}}\n' \
-        "$(json "$web")" "$(json "$directory/.releve/releases")" >"$overlay"
+files_in_volumes() { # NAME PROGRAM ARGUMENT …: as root, in a container with what the assets are on, and /releve
     name=$1 program=$2
     shift 2
+    set -- --entrypoint sh "$repository@$digest" -c "$program" sh "$@"
+    while IFS='|' read -r mount_type mount_path mount_source; do
+        set -- --mount "$(mount_option "$mount_type" "$mount_source" "$mount_path")" "$@"
+    done <"$mounts_of_assets"
+    container_files "$name" "$@"
+}
+
+container_files() { # NAME [OPTION …] IMAGE ARGUMENT …: as root, in a container that has /releve. By `docker run`, not by
+    # Compose, which takes twice as long.
+    name=$1
+    shift
     status=0
-    oneoff "$name" --user 0:0 --entrypoint sh "$web" -c "$program" sh "$@" || status=$?
-    overlay=''
+    logged docker run --rm --name "$oneoff_name-$name" --label "releve.project=$directory" --label "releve.release=$release" \
+        --network none --user 0:0 --mount "$(mount_option bind "$directory/.releve" /releve)" "$@" || status=$?
+    [ "$status" -eq 0 ] || (allow_more_time && remove_oneoffs) # `timeout` ends the client only
     return "$status"
 }
 
-container_files() { # NAME IMAGE PROGRAM ARGUMENT …: as root, in a container that has /releve and what --volumes-from adds
-    name=$1 of_image=$2 program=$3
-    shift 3
-    set -- --entrypoint sh "$of_image" -c "$program" sh "$@"
-    [ -z "$volumes_from" ] || set -- --volumes-from "$volumes_from:ro" "$@"
-    logged docker run --rm --name "$oneoff_name-$name" --label "releve.project=$directory" --network none --user 0:0 \
-        --mount "type=bind,\"source=$(printf '%s' "$directory/.releve" | sed 's/"/""/g')\",target=/releve" "$@"
+mount_option() { # TYPE SOURCE TARGET: as `--mount` reads it, a line of CSV
+    printf 'type=%s,"source=%s","target=%s"\n' "$1" "$(printf '%s' "$2" | sed 's/"/""/g')" \
+        "$(printf '%s' "$3" | sed 's/"/""/g')"
 }
 
 assets_of() { # RELEASE: the directory of its assets below /releve, or nothing
@@ -169,12 +175,12 @@ publish() { # DIRECTORY below /releve
 }
 
 copy_live_assets() { # RELEASE: into it, what a running container of the first service has
-    volumes_from=$(containers_of "$web" --filter status=running | head -n 1)
-    [ -n "$volumes_from" ] || return 0
-    its_image=$(ask docker inspect --format '{{.Image}}' "$volumes_from") || fail 'docker inspect failed.'
-    each "$assets" container_files adopt "$its_image" "$COPY" "/releve/releases/$1/assets-found" ||
+    running=$(containers_of "$web" --filter status=running | head -n 1)
+    [ -n "$running" ] || return 0
+    its_image=$(ask docker inspect --format '{{.Image}}' "$running") || fail 'docker inspect failed.'
+    each "$assets" container_files adopt --volumes-from "$running:ro" --entrypoint sh "$its_image" \
+        -c "$COPY" sh "/releve/releases/$1/assets-found" ||
         fail 'The published assets cannot be copied.' 'Nothing was stopped.'
-    volumes_from=''
 }
 
 purge() { # RELEASE: of what neither it nor the release before the live one consists of

@@ -81,7 +81,7 @@ probe_image() { # [COMMAND …]: refuses when it is missing; sets mounts, as the
         -c '[ $# -eq 0 ] || command -v "$1" >/dev/null || exit 42' sh "$@" >>"$log" || status=$?
     # Read from the container, not from the Compose file: this includes the VOLUMEs of the image.
     mounts=$(ask docker inspect --format \
-        '{{range .Mounts}}{{.Type}}|{{.Name}}|{{.RW}}|{{.Destination}}{{println}}{{end}}' "$oneoff_name-probe") ||
+        '{{range .Mounts}}{{.Type}}|{{.Name}}|{{.RW}}|{{.Destination}}|{{.Source}}{{println}}{{end}}' "$oneoff_name-probe") ||
         fail "No container of '$web' can be made from the new image." 'Nothing was stopped.'
     if [ "$status" -eq 0 ]; then
         status=$(ask docker wait "$oneoff_name-probe") || fail 'docker wait failed.'
@@ -99,12 +99,12 @@ is_anonymous() { # TYPE NAME of a mount: Docker names such volumes itself, by 64
     [ "$1" = volume ] && [ ${#2} -eq 64 ]
 }
 
-check_asset() { # PATH: what is compiled there must be there in the container that serves
-    deepest='' type='' name='' writable=''
-    while IFS='|' read -r mount_type mount_name mount_writable mount_path; do
+check_asset() { # PATH: what is compiled there must be there in the container that serves. Notes its mount in $scratch/mounts
+    deepest='' type='' name='' writable='' source=''
+    while IFS='|' read -r mount_type mount_name mount_writable mount_path mount_source; do
         case $1/ in "${mount_path%/}"/*) ;; *) continue ;; esac
         [ ${#mount_path} -gt ${#deepest} ] || continue
-        deepest=$mount_path type=$mount_type name=$mount_name writable=$mount_writable
+        deepest=$mount_path type=$mount_type name=$mount_name writable=$mount_writable source=$mount_source
     done <<EOT
 $mounts
 EOT
@@ -119,10 +119,12 @@ EOT
     fi
     [ "$writable" = true ] || refuse "The asset path $1 is mounted read-only in '$web'." \
         "Remove :ro from the volume $deepest."
+    [ "$type" = bind ] || source=$name
+    printf '%s|%s|%s\n' "$type" "$deepest" "$source" >>"$scratch/mounts"
 }
 
 name_anonymous_volumes() {
-    while IFS='|' read -r mount_type mount_name _ mount_path; do
+    while IFS='|' read -r mount_type mount_name _ mount_path _; do
         if is_anonymous "$mount_type" "$mount_name"; then
             say "notice: $mount_path is an anonymous volume: the new container keeps the old one's files there"
         fi

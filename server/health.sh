@@ -10,11 +10,13 @@ state_of() { # CONTAINER …: a line for each; when one changes, the container s
 }
 
 addresses_of() { # CONTAINER: where this server reaches it
-    network=$(ask docker inspect --format '{{.HostConfig.NetworkMode}}' "$1")
-    case $network in
+    networks=$(ask docker inspect --format \
+        '{{println .HostConfig.NetworkMode}}{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' "$1") || return
+    mode=${networks%%"$IFS"*}
+    case $mode in
         host) echo 127.0.0.1 ;;
-        container:*) addresses_of "${network#container:}" ;;
-        *) ask docker inspect --format '{{range .NetworkSettings.Networks}}{{println .IPAddress}}{{end}}' "$1" ;;
+        container:*) addresses_of "${mode#container:}" ;;
+        *) printf '%s\n' "${networks#"$mode"}" ;;
     esac
 }
 

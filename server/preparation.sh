@@ -63,14 +63,16 @@ step_pull() { # [COMMAND …]
     pull_image
     name_assets "$@"
     # What fitted once fits again: same image, same settings.
-    fits=$release_directory/fits-$assets_name
-    [ -e "$fits" ] || try_image "$@"
-    : >"$fits"
+    if [ ! -e "$mounts_of_assets" ]; then
+        try_image "$@"
+        sort -u -- "$scratch/mounts" >"$mounts_of_assets"
+    fi
     note_prepared
 }
 
 try_image() { # [COMMAND …]
     probe_image "$@"
+    : >"$scratch/mounts"
     for asset in $assets; do check_asset "$asset"; done
     name_anonymous_volumes
     say "the image fits the service '$web'"

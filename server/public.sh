@@ -125,6 +125,7 @@ serves() { # whether visitors get an answer that is not the proxy's regret; with
 
 note_addresses() { # of the containers that serve now, for measuring without a public address
     clock
+    [ -z "$reachable" ] || return 0
     for container in $(containers_of "$web"); do
         addresses=$(addresses_of "$container") || continue
         for address in $addresses; do printf 'http://%s:%s%s\n' "$address" "$port" "$path"; done

@@ -120,7 +120,7 @@ remove_image() { # REPOSITORY:TAG@DIGEST, that this program pulled; Docker refus
 
 remove_directory() { # PATH: of ours, which may hold files that a container's user owns
     rm -rf -- "$1" 2>/dev/null || {
-        container_files remove "$repository@$digest" 'rm -rf -- "/releve/$1"' "${1#.releve/}" && rm -rf -- "$1"
+        container_files remove --entrypoint sh "$repository@$digest" -c 'rm -rf -- "/releve/$1"' sh "${1#.releve/}" && rm -rf -- "$1"
     }
 }
 

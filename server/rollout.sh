@@ -160,7 +160,7 @@ check_arguments() { # [COMMAND …]
             ;;
         in-place:precompile:0:*) misuse 'precompile: the command is missing' ;;
         in-place:purge-assets:*:) misuse 'purge-assets: --asset is missing' ;;
-        *:pull:* | *:precompile:* | staged:up:* | staged:purge:* | *:0:*) ;;
+        *:pull:* | *:precompile:* | staged:up:* | *:0:*) ;;
         *) misuse "$step takes no command" ;;
     esac
     case ${1-} in -*) misuse "the command '$1' begins with -" ;; esac
@@ -337,7 +337,7 @@ main() {
     strategy=in-place actor='' limits='' assets_from=compile precompile_memory='' downtime_budget='' keep_releases=3
     pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page=''
     backup_service='' backup_database='' backup_user='' backup_command='' backup_keep=5 restore_on_failure=''
-    digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' volumes_from='' oneoff_file='' project_name=''
+    digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' oneoff_file='' project_name=''
     step='' reported='' log='' override='' script=${RELEVE_SCRIPT-}
     unset RELEVE_SCRIPT
     # A file opened by this script must not become one of the standard streams, should the caller have closed one.
@@ -388,7 +388,7 @@ main() {
         staged:precompile) step_precompile_staged "$@" ;;
         staged:up) step_up_staged "$@" ;;
         staged:after-up) step_after_up ;;
-        staged:purge) step_purge "$@" ;;
+        staged:purge) step_purge ;;
     esac
 }
 

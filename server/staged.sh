@@ -137,14 +137,20 @@ published_name() { # of this release's assets, below /releve, before it has beco
 }
 
 bring_up() {
-    # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
+    # What others depend on first, then the whole: the other way round Compose recreates these, nginx for one.
     # The web service before the workers: it need not wait, stopped, until they have ended what they do.
-    logged docker compose up -d "$web" || fail "The service '$web' cannot be started."
-    for service in $services; do
-        [ "$service" = "$web" ] || logged docker compose up -d "$service" || fail "'$service' cannot be started."
+    for service in "$web" $(needed_workers); do
+        logged docker compose up -d "$service" || fail "The service '$service' cannot be started."
     done
     logged docker compose up -d --remove-orphans || fail 'The project cannot be brought up as a whole.'
     say 'the project is up'
+}
+
+needed_workers() { # those of the application's services that others depend on, the first one left out
+    # Compose adds to depends_on what links, volumes_from and network_mode need.
+    printf '%s\n' "$project" | services=$services awk -F '\t' '
+        BEGIN { count = split(ENVIRON["services"], list, "\n"); for (i = 2; i <= count; i++) worker[list[i]] }
+        !($1 in worker) && $2 == "depends_on" && $3 in worker && !($3 in seen) { print $3; seen[$3] }'
 }
 
 commit() {
@@ -377,13 +383,12 @@ step_after_up() {
     run_tasks "$after_up"
 }
 
-step_purge() { # COMMAND …: that of precompile, which names the assets
-    prepare_candidate
+step_purge() {
     require_live
-    name_assets "$@"
     begin purge
     if [ -n "$assets" ]; then
-        oneoff_file=$compose_file
+        assets_name=$(cat -- "$release_directory/assets")
+        mounts_of_assets=$release_directory/mounts-$assets_name
         purge "$release_name" ||
             fail 'The assets of former releases cannot be removed.' 'The release serves; run `pulumi up` again.'
         remove_stale_assets

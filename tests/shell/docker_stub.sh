@@ -26,10 +26,12 @@ case "$*" in
         done
         ;;
     'image inspect'*) answer image "sha256:wanted" ;;
-    'inspect'*.Mounts*) answer mounts 'bind||true|/app/public' ;;
+    'inspect'*.Mounts*) answer mounts 'bind||true|/app/public|/srv/public' ;;
     'inspect'*RestartCount*) answer state '/shop-web-1 running, restarts: 0, started: today' ;;
-    'inspect'*NetworkMode*) answer network shop_default ;;
-    'inspect'*IPAddress*) answer address 172.18.0.2 ;;
+    'inspect'*NetworkMode*)
+        answer network shop_default
+        answer address 172.18.0.2
+        ;;
     'inspect'*.Image*) answer running sha256:wanted ;;
     'wait '*) answer wait 0 ;;
     'context inspect'*) answer engine unix:///var/run/docker.sock ;;

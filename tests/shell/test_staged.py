@@ -28,7 +28,7 @@ GATE = ("--port", "3000", "--path", "/health", "--status", "200")
 
 def run(server: Server, step: str, *more: str) -> Result:
     gate = GATE if step == "up" else ()
-    return server.run(step, *options(), *gate, *more, command=COMMAND)
+    return server.run(step, *options(), *gate, *more, command=() if step == "purge" else COMMAND)
 
 
 def prepare(server: Server) -> Server:
@@ -370,3 +370,40 @@ def test_releases_beyond_those_kept_are_removed_with_the_images_that_no_other_ne
         "registry.example:5000/shop/app:1.2",
         "registry.example:5000/shop/app@sha256:2",
     }
+
+
+@pytest.mark.parametrize(("depends_on", "alone"), [("web", ["web"]), ("worker", ["web", "worker"])])
+def test_a_service_comes_up_before_the_whole_where_others_would_be_recreated_with_it(
+    server: Server, depends_on: str, alone: list[str]
+) -> None:
+    server.services = ("web", "worker")
+    image = "registry.example:5000/shop/app:1.0"
+    server.compose_file.write_text(
+        "name: shop\nservices:\n"
+        f"  nginx:\n    depends_on:\n      {depends_on}:\n        condition: service_started\n    image: nginx:1\n"
+        f"  web:\n    image: {image}\n  worker:\n    image: {image}\n"
+    )
+    prepare(server)
+    forget_calls(server)
+    result = run(server, "up")
+    assert result.status == 0, result
+    ups = [call[3:] for call in server.docker_calls("compose", "up", "-d")]
+    assert ups == [*([name] for name in alone), ["--remove-orphans"]]
+
+
+def test_assets_are_published_on_what_the_containers_of_the_service_have_and_on_nothing_else(server: Server) -> None:
+    server.answer(
+        "mounts",
+        "volume|shop_public|true|/app/public|/var/lib/docker/volumes/shop_public/_data\n"
+        'bind||true|/app/public/packs|/srv/my "shop", packs\n'
+        "bind||true|/var/run/docker.sock|/var/run/docker.sock\n",
+    )
+    prepare(server)
+    forget_calls(server)
+    assert run(server, "up").status == 0
+    [publish] = server.docker_calls("run")
+    mounts = [publish[at + 1] for at, word in enumerate(publish) if word == "--mount"]
+    assert mounts == [
+        f'type=bind,"source={server.directory}/.releve","target=/releve"',
+        'type=bind,"source=/srv/my ""shop"", packs","target=/app/public/packs"',
+    ]

@@ -107,6 +107,7 @@ def test_assets_of_the_image_need_no_command() -> None:
 
 def test_every_staged_step_that_looks_for_the_assets_knows_what_made_them() -> None:
     planned = commands(settings(strategy="staged"))
+    del planned["purge"]  # looks at what was published
     assert all(words[-5:] == ["--", *settings().app.precompile] for words in planned.values())
 
 
@@ -134,7 +135,7 @@ def test_commands_of_tasks_keep_their_words_apart() -> None:
 
 def test_the_environment_goes_to_the_steps_that_need_it_and_never_into_an_argument() -> None:
     planned = commands(settings(strategy="staged", env={"SECRET_KEY_BASE": "s3cret"}))
-    assert all("--input-follows" in words for words in planned.values())
+    assert [step for step, words in planned.items() if "--input-follows" in words] == ["pull", "precompile", "up"]
     assert "s3cret" not in str(planned)
 
 
