@@ -99,6 +99,12 @@ class ComposeRollout(pulumi.ComponentResource):
 
         return [fingerprint(name) for name in sorted(values)]
 
+    def _environment_of(self, step: steps.Step) -> list[pulumi.Input[str]]:
+        """The fingerprints; where assets are compiled, the preview says with them what a changed one means."""
+        if step.name is not StepName.PRECOMPILE or not step.command:
+            return self._environment
+        return [pulumi.Output.concat(one, ": a change compiles the assets again") for one in self._environment]
+
     def _environment_values(self) -> dict[str, str] | None:
         env = self._args.settings.env
         return None if env is None else {name: value.get_secret_value() for name, value in env.items()}
@@ -131,7 +137,7 @@ class ComposeRollout(pulumi.ComponentResource):
                 str(args.image.tag),
                 pulumi.Output.from_input(args.digest),
                 self._specification(),
-                *self._environment,
+                *self._environment_of(step),
                 chain,
             ],
             depends_on=depends_on,

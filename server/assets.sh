@@ -142,8 +142,8 @@ files_in_volumes() { # NAME PROGRAM ARGUMENT …: as root, in a container with w
     name=$1 program=$2
     shift 2
     set -- --entrypoint sh "$repository@$digest" -c "$program" sh "$@"
-    while IFS='|' read -r mount_type mount_path mount_source; do
-        set -- --mount "$(mount_option "$mount_type" "$mount_source" "$mount_path")" "$@"
+    while IFS='|' read -r mount_type mount_path mount_subpath mount_source; do
+        set -- --mount "$(mount_option "$mount_type" "$mount_source" "$mount_path" "$mount_subpath")" "$@"
     done <"$mounts_of_assets"
     container_files "$name" "$@"
 }
@@ -159,9 +159,11 @@ container_files() { # NAME [OPTION …] IMAGE ARGUMENT …: as root, in a contai
     return "$status"
 }
 
-mount_option() { # TYPE SOURCE TARGET: as `--mount` reads it, a line of CSV
-    printf 'type=%s,"source=%s","target=%s"\n' "$1" "$(printf '%s' "$2" | sed 's/"/""/g')" \
-        "$(printf '%s' "$3" | sed 's/"/""/g')"
+mount_option() { # TYPE SOURCE TARGET [SUBPATH of a volume]: as `--mount` reads it, a line of CSV
+    printf 'type=%s' "$1"
+    for field in "source=$2" "target=$3" ${4:+"volume-subpath=$4"}; do
+        printf ',"%s"' "$(printf '%s' "$field" | sed 's/"/""/g')"
+    done
 }
 
 assets_of() { # RELEASE: the directory of its assets below /releve, or nothing

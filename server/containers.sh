@@ -73,7 +73,8 @@ refuses: set registry.username and registry.password, or run \`docker login ${im
     logged docker tag "$repository@$digest" "${image%@*}" || fail 'docker tag failed.'
 }
 
-probe_image() { # [COMMAND …]: refuses when it is missing; sets mounts, as the containers of the first service have them
+probe_image() { # [COMMAND …]: refuses when it is missing; sets mounts, and the subpaths of volumes in them, as the
+    # containers of the first service have them
     status=0
     # Without --rm, so that it can be looked at.
     composed "$candidate" run -d -T --no-deps --name "$oneoff_name-probe" --label "releve.project=$directory" \
@@ -83,6 +84,10 @@ probe_image() { # [COMMAND …]: refuses when it is missing; sets mounts, as the
     mounts=$(ask docker inspect --format \
         '{{range .Mounts}}{{.Type}}|{{.Name}}|{{.RW}}|{{.Destination}}|{{.Source}}{{println}}{{end}}' "$oneoff_name-probe") ||
         fail "No container of '$web' can be made from the new image." 'Nothing was stopped.'
+    subpaths=$(ask docker inspect --format \
+        '{{range .HostConfig.Mounts}}{{.Target}}|{{json .VolumeOptions}}{{println}}{{end}}' "$oneoff_name-probe") ||
+        fail 'docker inspect failed.' 'Nothing was stopped.'
+    subpaths=$(printf '%s\n' "$subpaths" | sed -n 's/^\(.*|\).*"Subpath":"\([^"]*\)".*/\1\2/p')
     if [ "$status" -eq 0 ]; then
         status=$(ask docker wait "$oneoff_name-probe") || fail 'docker wait failed.'
     fi
@@ -120,7 +125,8 @@ EOT
     [ "$writable" = true ] || refuse "The asset path $1 is mounted read-only in '$web'." \
         "Remove :ro from the volume $deepest."
     [ "$type" = bind ] || source=$name
-    printf '%s|%s|%s\n' "$type" "$deepest" "$source" >>"$scratch/mounts"
+    subpath=$(printf '%s\n' "$subpaths" | awk -F '|' -v target="$deepest" '$1 == target { print $2 }')
+    printf '%s|%s|%s|%s\n' "$type" "$deepest" "$subpath" "$source" >>"$scratch/mounts"
 }
 
 name_anonymous_volumes() {

@@ -26,6 +26,7 @@ case "$*" in
         done
         ;;
     'image inspect'*) answer image "sha256:wanted" ;;
+    'inspect'*HostConfig.Mounts*) answer subpaths '' ;;
     'inspect'*.Mounts*) answer mounts 'bind||true|/app/public|/srv/public' ;;
     'inspect'*RestartCount*) answer state '/shop-web-1 running, restarts: 0, started: today' ;;
     'inspect'*NetworkMode*)

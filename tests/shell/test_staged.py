@@ -391,13 +391,33 @@ def test_a_service_comes_up_before_the_whole_where_others_would_be_recreated_wit
     assert ups == [*([name] for name in alone), ["--remove-orphans"]]
 
 
-def test_assets_are_published_on_what_the_containers_of_the_service_have_and_on_nothing_else(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("deepest", "mount"),
+    [
+        (
+            'bind||true|/app/public/packs|/srv/my "shop", packs',
+            'type=bind,"source=/srv/my ""shop"", packs","target=/app/public/packs"',
+        ),
+        (
+            "volume|shop_packs|true|/app/public/packs|/var/lib/x",
+            'type=volume,"source=shop_packs","target=/app/public/packs"',
+        ),
+        (
+            "volume|shop_all|true|/app/public/packs|/var/lib/x",
+            'type=volume,"source=shop_all","target=/app/public/packs","volume-subpath=for/packs"',
+        ),
+    ],
+)
+def test_assets_are_published_on_what_the_containers_of_the_service_have_and_on_nothing_else(
+    server: Server, deepest: str, mount: str
+) -> None:
     server.answer(
         "mounts",
-        "volume|shop_public|true|/app/public|/var/lib/docker/volumes/shop_public/_data\n"
-        'bind||true|/app/public/packs|/srv/my "shop", packs\n'
+        f"volume|shop_public|true|/app/public|/var/lib/docker/volumes/shop_public/_data\n{deepest}\n"
         "bind||true|/var/run/docker.sock|/var/run/docker.sock\n",
     )
+    if "subpath" in mount:
+        server.answer("subpaths", '/app/public|null\n/app/public/packs|{"Subpath":"for/packs","DriverConfig":{}}\n')
     prepare(server)
     forget_calls(server)
     assert run(server, "up").status == 0
@@ -405,5 +425,5 @@ def test_assets_are_published_on_what_the_containers_of_the_service_have_and_on_
     mounts = [publish[at + 1] for at, word in enumerate(publish) if word == "--mount"]
     assert mounts == [
         f'type=bind,"source={server.directory}/.releve","target=/releve"',
-        'type=bind,"source=/srv/my ""shop"", packs","target=/app/public/packs"',
+        mount,
     ]
