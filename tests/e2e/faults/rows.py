@@ -54,7 +54,7 @@ class Where:
 
 
 def _oneoff(name: str) -> Place:
-    return Place(f"docker compose *--name releve-*-{name} *")
+    return Place(f"docker *--name releve-*-{name} *")
 
 
 def _limit(part: str, seconds: int = 10) -> dict[str, Any]:
