@@ -125,6 +125,8 @@ EOT
     [ "$writable" = true ] || refuse "The asset path $1 is mounted read-only in '$web'." \
         "Remove :ro from the volume $deepest."
     [ "$type" = bind ] || source=$name
+    # The container was made as if the project were elsewhere, where its environment is not in place yet.
+    case $source in "$view"/*) source=$directory${source#"$view"} ;; esac
     subpath=$(printf '%s\n' "$subpaths" | awk -F '|' -v target="$deepest" '$1 == target { print $2 }')
     printf '%s|%s|%s|%s\n' "$type" "$deepest" "$subpath" "$source" >>"$scratch/mounts"
 }

@@ -330,6 +330,7 @@ def test_an_environment_that_lacks_names_of_the_file_made_by_hand_is_refused(ser
 def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server) -> None:
     (server.directory / ".env").write_text("A=1\n")
     (server.directory / "config").mkdir()
+    server.answer("mounts", f"bind||true|/app/public|{server.directory}/.releve/tmp/project/public\n")
     server.behave(
         WELL + '\ncase "$*" in *-compile*) set -- "$@"; for word; do case $word in */project) '
         'cp "$word/.env" "$STUBS/tried"; ls "$word" >"$STUBS/view" ;; esac; done ;; esac'
@@ -345,6 +346,8 @@ def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server
     assert result.status == 0, result
     assert (server.directory / ".env").read_text() == "A='2'\n"
     assert (server.directory / ".env").stat().st_mode & 0o777 == 0o600
+    [publish] = server.docker_calls("run")
+    assert f'type=bind,"source={server.directory}/public","target=/app/public"' in publish
 
 
 def releases(server: Server) -> Path:
