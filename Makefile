@@ -53,6 +53,7 @@ bench:
 	sandbox/up
 	sandbox/run $(PYTHON) -m benchmark.build docs/benchmark.md
 	sandbox/run $(PYTHON) -m benchmark.rollouts docs/benchmark.md
+	sandbox/run $(PYTHON) -m benchmark.load docs/benchmark.md
 
 clean:
 	sandbox/down

@@ -8,34 +8,24 @@ times a second.
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import statistics
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from benchmark import report
-from benchmark.command import PROJECT, run
+from benchmark.ways import PRECOMPILE, VERSIONS, Way, every_way
 from sandbox.probe import probing
 
 TITLE = "## Rollouts"
-VERSIONS = ("1.0.0", "1.1.0")
 ROUNDS = 5
 INTERVAL = 0.02
 """Seconds between the prober's requests."""
 SLOW = 20
 """Seconds by which the slow compilation is made slower."""
-PRECOMPILE = ("bundle", "exec", "rails", "assets:precompile")
-SERVER = "server1"
 
 
 @dataclass
@@ -52,72 +42,9 @@ class Figures:
     own: list[float] = field(default_factory=list)
 
 
-class ByHand:
-    """The guide's section 6, typed by somebody who makes no pause and no mistake."""
-
-    def __init__(self, directory: str, port: int, repository: str) -> None:
-        self.directory, self.repository = directory, repository
-        self.url = _output("sandbox/url", SERVER, str(port))
-        self.precompile: tuple[str, ...] = PRECOMPILE
-
-    def roll_out(self, version: str) -> float | None:
-        """Rolls out a version that is in the registry."""
-        image = f"{self.repository}:{version}"
-        script = f"""set -e
-            cd {self.directory}
-            sed -i -E 's|^( +image: ){self.repository}:[^ ]+|\\1{image}|' docker-compose.yml
-            docker compose pull -q fabmanager worker
-            docker compose stop fabmanager worker
-            docker compose run -T --rm fabmanager sh -c 'rm -Rf public/packs/* public/assets/*'
-            docker compose run -T --rm fabmanager {shlex.join(self.precompile)}
-            docker compose up -d --remove-orphans
-            # The guide ends here; the site does not answer yet.
-            until curl -sf -o /dev/null {self.url}; do sleep 0.1; done
-        """
-        run("sandbox/ssh", SERVER, "sh", "-c", script)
-        return None
-
-
-class WithPulumi:
-    """Relève, as a person runs it, but for the time for which a release is watched."""
-
-    def __init__(self, directory: str, port: int, project: Path, strategy: str) -> None:
-        self.project, self.stack = project, f"bench-{strategy}"
-        self.url = _output("sandbox/url", SERVER, str(port))
-        self._file = project / f"Pulumi.{self.stack}.yaml"
-        config: dict[str, Any] = yaml.safe_load((PROJECT / "Pulumi.local.yaml").read_text())["config"]
-        config["releve:image"].pop("source")
-        config["releve:app"] |= {"directory": directory, "strategy": strategy}
-        config["releve:health"]["settle"] = 0
-        config["releve:servers"][0]["url"] = self.url
-        self.config = config
-        self.precompile: tuple[str, ...] = PRECOMPILE
-        run("pulumi", "stack", "init", self.stack, cwd=project)
-
-    def roll_out(self, version: str) -> float | None:
-        """Rolls out a version that is in the registry; the seconds that the rollout says the site was away."""
-        self.config["releve:tag"] = version
-        self.config["releve:app"]["precompile"] = list(self.precompile)
-        document = yaml.safe_load(self._file.read_text()) if self._file.exists() else {}
-        self._file.write_text(yaml.safe_dump((document or {}) | {"config": self.config}))
-        run("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, cwd=self.project)
-        outputs = json.loads(run("pulumi", "stack", "output", "--json", "--stack", self.stack, cwd=self.project))
-        own = outputs.get("downtimeSeconds")
-        return None if own is None else float(own)
-
-    def remove(self) -> None:
-        """Forgets the stack."""
-        run("pulumi", "stack", "rm", "--yes", "--force", self.stack, cwd=self.project)
-        self._file.unlink(missing_ok=True)  # pulumi removes it, too
-
-
-Way = ByHand | WithPulumi
-
-
 def main(file: Path) -> None:
     """Measures, prints, and writes the section of `file`."""
-    with ExitStack() as stack:
-        ways = stack.enter_context(_ways())
+    with every_way() as ways:
         for way in ways.values():
             for version in VERSIONS:
                 way.roll_out(version)
@@ -135,40 +62,6 @@ def main(file: Path) -> None:
                 way.roll_out(version)
         slower = _measured(slowed, 2, slow_down)
     report.write(file, TITLE, _tables(usual, slower))
-
-
-@contextmanager
-def _ways() -> Iterator[dict[str, Way]]:
-    """Each way with a project on the server; all is removed afterwards."""
-    local = yaml.safe_load((PROJECT / "Pulumi.local.yaml").read_text())["config"]
-    repository = str(local["releve:image"]["repository"])
-    _release_both()
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        project = directory / "project"
-        run("git", "clone", "--quiet", os.fspath(PROJECT), os.fspath(project))
-        (project / ".venv").symlink_to((PROJECT / ".venv").resolve())
-        ways: dict[str, Way] = {}
-        for port, name in ((8081, "guide"), (8082, "in-place"), (8083, "staged")):
-            place = f"/apps/bench-{name}"
-            stack.callback(run, "sandbox/remove", SERVER, place)
-            run("sandbox/place", SERVER, place, "--port", str(port))
-            if name == "guide":
-                ways[name] = ByHand(place, port, repository)
-            else:
-                way = WithPulumi(place, port, project, name)
-                stack.callback(way.remove)
-                ways[name] = way
-        yield ways
-
-
-def _release_both() -> None:
-    """Makes sure that the registry has both versions."""
-    if _output("git", "-C", ".sandbox/app", "show", "HEAD:VERSION") == VERSIONS[0]:
-        run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local")
-        run("sandbox/new-version", VERSIONS[1])
-    run("pulumi", "config", "set", "tag", VERSIONS[1], "--stack", "local")
-    run("pulumi", "up", "--yes", "--skip-preview", "--stack", "local")
 
 
 def _measured(ways: dict[str, Way], rounds: int, before: Callable[[Way], None]) -> dict[str, Figures]:
@@ -211,10 +104,6 @@ def _tables(usual: dict[str, Figures], slower: dict[str, Figures]) -> str:
 
 def _spread(values: list[float]) -> str:
     return f"{min(values):.1f} / {statistics.median(values):.1f} / {max(values):.1f}" if values else "–"
-
-
-def _output(*command: str) -> str:
-    return run(*command).strip()
 
 
 if __name__ == "__main__":
