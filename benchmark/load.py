@@ -20,7 +20,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import httpx
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from benchmark import report
@@ -222,7 +221,6 @@ def _row(name: str, rollouts: Sequence[Rollout]) -> str:
 
 def _draw(rollouts: Mapping[str, Rollout], picture: Path) -> None:
     """A row for each way: requests over time, those without an answer in red."""
-    mpl.use("Agg")
     figure = Figure(figsize=(10, 2.2 * len(rollouts)), layout="constrained")
     rows = figure.subplots(len(rollouts), sharex=True, sharey=True, squeeze=False)[:, 0]
     for row, (name, rollout) in zip(rows, rollouts.items(), strict=True):

@@ -69,7 +69,7 @@ COPY='
         number=$((number + 1))
     done'
 
-name_assets() { # COMMAND …: sets assets_name and mounts_of_assets. They depend on the image, on what compiles them and on the service's settings
+name_assets() { # COMMAND …: sets assets_name. They depend on the image, on what compiles them and on the service's settings
     assets_name=assets-$(
         {
             printf '%s\n' "$resolved" | awk -v service="$web" '
@@ -79,7 +79,6 @@ name_assets() { # COMMAND …: sets assets_name and mounts_of_assets. They depen
             printf '%s\n' "$assets_from" "$assets" "$@"
         } | sha256sum | cut -c 1-12
     )
-    mounts_of_assets=$release_directory/mounts-$assets_name
 }
 
 have_assets() { [ -d "$release_directory/$assets_name" ]; }
@@ -144,7 +143,7 @@ files_in_volumes() { # NAME PROGRAM ARGUMENT …: as root, in a container with w
     set -- --entrypoint sh "$repository@$digest" -c "$program" sh "$@"
     while IFS='|' read -r mount_type mount_path mount_subpath mount_source; do
         set -- --mount "$(mount_option "$mount_type" "$mount_source" "$mount_path" "$mount_subpath")" "$@"
-    done <"$mounts_of_assets"
+    done <"$release_directory/mounts-$assets_name"
     container_files "$name" "$@"
 }
 

@@ -63,9 +63,10 @@ step_pull() { # [COMMAND …]
     pull_image
     name_assets "$@"
     # What fitted once fits again: same image, same settings.
-    if [ ! -e "$mounts_of_assets" ]; then
+    fits=$release_directory/mounts-$assets_name
+    if [ ! -e "$fits" ]; then
         try_image "$@"
-        sort -u -- "$scratch/mounts" >"$mounts_of_assets"
+        sort -u -- "$scratch/mounts" >"$fits"
     fi
     note_prepared
 }

@@ -388,7 +388,6 @@ step_purge() {
     begin purge
     if [ -n "$assets" ]; then
         assets_name=$(cat -- "$release_directory/assets")
-        mounts_of_assets=$release_directory/mounts-$assets_name
         purge "$release_name" ||
             fail 'The assets of former releases cannot be removed.' 'The release serves; run `pulumi up` again.'
         remove_stale_assets
