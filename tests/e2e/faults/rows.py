@@ -71,7 +71,7 @@ WHERE = {
     SubStep.TASK: Where(_oneoff("task"), StepName.UP, _limit("task")),
     SubStep.PUBLISH: Where(_oneoff("publish"), StepName.UP, _limit("publish")),
     # The old release is brought back within the same limit.
-    SubStep.UP: Where(Place("docker compose up -d fabmanager*"), StepName.UP, _limit("up", 30)),
+    SubStep.UP: Where(Place("docker compose create fabmanager*"), StepName.UP, _limit("up", 30)),
     SubStep.GATE: Where(Place("curl *--include*", after_switch=True), StepName.UP, {"health.timeout": 30}),
     SubStep.VERIFY: Where(Place("curl *--output */page *", after_switch=True), StepName.UP, {"health.timeout": 30}),
     SubStep.PURGE: Where(_oneoff("purge"), StepName.PURGE, _limit("purge")),

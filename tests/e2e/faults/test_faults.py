@@ -14,7 +14,7 @@ from tests.e2e.faults.injection import Action, Injection, small_disk
 from tests.e2e.faults.report import Report
 from tests.e2e.faults.rows import POLLED, ROWS, STOPPED, WHERE, Fault, Row, SubStep
 from tests.e2e.faults.stage import NEW, OLD, Run, Stage, log_of, setting
-from tests.e2e.harness import Result, Sandbox, placed, project_of
+from tests.e2e.harness import Result, Sandbox, placed, project_of, steps_run
 
 pytestmark = pytest.mark.e2e
 
@@ -89,7 +89,8 @@ def test_a_release_serves_and_the_next_rollout_puts_everything_in_order(row: Row
         assert stage.visits() == visits
         assert stage.database_is_whole()
         line.results = [entry["result"] for entry in stage.results()[history:]]
-        assert line.results, "the history says nothing of it"
+        # Going back from a step that changes nothing, and that pulumi has not seen the end of, is going nowhere.
+        assert line.results or (row.pulumi and not steps_run(after)), "the history says nothing of it"
 
 
 def may_be_down(row: Row) -> bool:
