@@ -22,6 +22,8 @@ def main() -> None:
     kept_file = compose_file.read(PROJECT, stack.app.compose_file) if stack.app.compose_file else None
     if kept_file:
         kept_file.with_image(stack.app.services, f"{stack.image.repository}:{stack.tag}")
+        if stack.app.strategy is settings.Strategy.ROLLING:
+            kept_file.check_rolling(stack.app.services)
     image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry))
     rollout = ComposeRollout(
         server.name,

@@ -46,6 +46,8 @@ class Strategy(StrEnum):
 
     STAGED = "staged"
     """Everything that takes long while the old release serves; then one transaction, which any failure undoes."""
+    ROLLING = "rolling"
+    """The same, but the web service never stops: its new container serves beside the old one before that one goes."""
     IN_PLACE = "in-place"
     """The manual guide's order: stop, purge the assets, precompile, start. Down for as long as that takes."""
 
@@ -78,7 +80,7 @@ class StepName(StrEnum):
     PRECOMPILE = "precompile"
     UP = "up"
     VERIFY = "verify"
-    # Parts of `up`, when the strategy is `staged`.
+    # Parts of `up`, unless the strategy is `in-place`.
     PENDING = "pending"
     DUMP = "dump"
     MIGRATE = "migrate"
@@ -335,6 +337,7 @@ class AppSettings(_Settings):
     pending: Command = ()
     migrate: Command = ("bundle", "exec", "rails", "db:migrate")
     migrations: Annotated[Migrations, Field(strict=False)] = Migrations.STOPPED
+    worker_quiet: Command = ()
     before_up: Commands = ()
     after_up: Commands = ()
     log_files: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = ()

@@ -6,7 +6,7 @@ server/rollout.sh, under the same rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,23 @@ class ComposeFile:
             for name, service in defined.items()
             if name not in targets and isinstance(service, dict) and targets & set(_ties(service))
         )
+
+    def check_rolling(self, services: Sequence[str]) -> None:
+        """Raises ReleaseError where two containers of the first of `services` cannot run side by side."""
+        web, defined = services[0], self._parse(self.text)["services"]
+        obstacles = [f"it {obstacle}" for obstacle in _obstacles(defined[web])]
+        for name, service in defined.items():
+            if name not in services and isinstance(service, dict) and set(services) & set(_bonds(service)):
+                obstacles.append(
+                    f"service {name} is tied to it by volumes_from, links or a shared namespace, and would be "
+                    "recreated: mount the volumes in both, and reach it by its name"
+                )
+        if obstacles:
+            listed = "\n  ".join(obstacles)
+            raise ReleaseError(
+                f"app.strategy: service {web} in {self.path} cannot be rolled; nothing was changed. "
+                f"Put this right, or set app.strategy to staged:\n  {listed}"
+            )
 
     def _image_node(self, service: str) -> yaml.ScalarNode:
         root = yaml.compose(self.text, Loader=yaml.SafeLoader)
@@ -166,8 +183,34 @@ def _value_span(text: str, node: yaml.ScalarNode) -> tuple[int, int]:
     return start, node.end_mark.index
 
 
+def _obstacles(service: dict[str, Any]) -> Iterator[str]:
+    """What keeps a second container of `service` from running, each with the remedy."""
+    replicas = (service.get("deploy") or {}).get("replicas", service.get("scale"))
+    if "container_name" in service:
+        yield "has a container_name, which only one container can have: remove that line"
+    if service.get("ports"):
+        yield "publishes a port, which only one container can have: put a proxy in front of it, and remove its ports"
+    if "network_mode" in service:
+        yield "has a network_mode, where only one can listen: remove that line, and put a proxy in front of it"
+    if replicas not in (None, 1, "1"):
+        yield "has a number of replicas of its own: remove deploy.replicas and scale, one container is what rolls"
+    networks = service.get("networks")
+    endpoints = [network for network in networks.values() if network] if isinstance(networks, dict) else []
+    if any({"ipv4_address", "ipv6_address", "mac_address"} & set(endpoint) for endpoint in [service, *endpoints]):
+        yield "has a fixed address, which only one container can have: remove that line"
+
+
 def _ties(service: dict[str, Any]) -> Iterator[str]:
     """The services with which Compose recreates or restarts `service`."""
+    yield from _bonds(service)
+    dependencies = service.get("depends_on")
+    for name, condition in dependencies.items() if isinstance(dependencies, dict) else ():
+        if isinstance(condition, dict) and condition.get("restart"):
+            yield name
+
+
+def _bonds(service: dict[str, Any]) -> Iterator[str]:
+    """The services that `service` needs to be those very containers."""
     for entry in service.get("volumes_from") or ():
         if not str(entry).startswith("container:"):
             yield str(entry).partition(":")[0]
@@ -176,8 +219,4 @@ def _ties(service: dict[str, Any]) -> Iterator[str]:
     for namespace in ("network_mode", "ipc", "pid"):
         kind, _, name = str(service.get(namespace, "")).partition(":")
         if kind == "service":
-            yield name
-    dependencies = service.get("depends_on")
-    for name, condition in dependencies.items() if isinstance(dependencies, dict) else ():
-        if isinstance(condition, dict) and condition.get("restart"):
             yield name

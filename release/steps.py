@@ -45,7 +45,7 @@ LIMITED_PARTS = (
     StepName.UP,
     StepName.PURGE,
 )
-"""Parts of the steps of `staged`, each with a time of its own."""
+"""Parts of the steps of `staged` and `rolling`, each with a time of its own."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Step:
 def plan(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
     """The steps of a rollout in order, after `install`."""
     match settings.app.strategy:
-        case Strategy.STAGED:
+        case Strategy.STAGED | Strategy.ROLLING:
             return _staged(settings, server)
         case Strategy.IN_PLACE:
             return _in_place(settings, server)
@@ -138,6 +138,7 @@ def _transaction(settings: Settings) -> tuple[str, ...]:
         *_repeated("--migrate", app.migrate),
         *_repeated("--pending", app.pending),
         *("--migrations", app.migrations),
+        *_repeated("--worker-quiet", app.worker_quiet),
         *_numbered("--before-up", app.before_up),
         *_optional("--maintenance-page", app.maintenance_page),
         *_optional("--downtime-budget", app.downtime_budget),

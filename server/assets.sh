@@ -72,10 +72,7 @@ COPY='
 name_assets() { # COMMAND …: sets assets_name. They depend on the image, on what compiles them and on the service's settings
     assets_name=assets-$(
         {
-            printf '%s\n' "$resolved" | awk -v service="$web" '
-                /^[^ ]/ { services = /^services:/ }
-                /^  [^ ]/ { name = $0; gsub(/^ +|:.*$|"/, "", name) }
-                services && name == service && !/^    image:/' | sed "s|$scratch/project|$directory|g"
+            settings_of "$web"
             printf '%s\n' "$assets_from" "$assets" "$@"
         } | sha256sum | cut -c 1-12
     )

@@ -211,6 +211,14 @@ read_project() { # RESOLVED: `docker compose config`. Sets project to its facts,
     project_name=$(printf '%s\n' "$1" | sed -n '1s/^name: "\{0,1\}\([^"]*\)"\{0,1\}$/\1/p')
 }
 
+settings_of() { # LIST of services: all that the project says of them, but for their images
+    printf '%s\n' "$resolved" | services=$1 awk '
+        BEGIN { count = split(ENVIRON["services"], list, "\n"); for (i = 1; i <= count; i++) wanted[list[i]] }
+        /^[^ ]/ { services = /^services:/ }
+        /^  [^ ]/ { name = $0; gsub(/^ +|:.*$|"/, "", name) }
+        services && name in wanted && !/^    image:/' | sed "s|$scratch/project|$directory|g"
+}
+
 prepare_candidate() { # sets candidate, the Compose file of this release; reads the project; refuses what is not safe
     candidate=$scratch/candidate.yml
     find_compose_file
@@ -240,14 +248,16 @@ prepare_candidate() { # sets candidate, the Compose file of this release; reads 
 
 compare_candidate() { # exactly the images of the services may differ
     compared=$(cat -- "$compose_file" ${override:+"$override"} "$candidate" | sha256sum)
-    # The steps before this one have asked the same, and asking takes a while.
-    [ "$compared" != "$(cat .releve/compared 2>/dev/null)" ] || return 0
+    # The steps before this one have asked the same, or an earlier rollout, and asking takes a while.
+    ! grep -qxF -- "$compared" .releve/compared 2>/dev/null || return 0
     before=$(normal_form "$compose_file") || fail "Docker Compose does not accept $directory/$compose_file."
     after=$(normal_form "$candidate") || fail "Docker Compose does not accept $compose_file with the new image."
     expected=$(printf '%s\n' "$before" | without_extensions | with_wanted_images)
     actual=$(printf '%s\n' "$after" | without_extensions)
     [ "$expected" = "$actual" ] || explain_difference "$expected" "$actual"
-    [ ! -d .releve ] || printf '%s\n' "$compared" >.releve/compared
+    [ -d .releve ] || return 0
+    (tail -n 19 .releve/compared 2>/dev/null || :; printf '%s\n' "$compared") >.releve/compared.new
+    mv -f -- .releve/compared.new .releve/compared
 }
 
 require_release_set() { # for the steps after stop; reads the project

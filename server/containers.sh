@@ -8,6 +8,20 @@ containers_of() ( # SERVICE [OPTION …]: the ids that `docker ps` gives, one-of
         --filter "label=com.docker.compose.service=$of" --filter label=com.docker.compose.oneoff=False "$@"
 )
 
+project_containers() { # a line for each of the project, one-off containers left out: SERVICE STATE ID
+    ask docker ps -a --no-trunc --filter "label=com.docker.compose.project=$project_name" \
+        --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}} {{.State}} {{.ID}}'
+}
+
+of_service() { # CONTAINERS as above, SERVICE [STATE]: their ids
+    printf '%s\n' "$1" | awk -v service="$2" -v state="${3-}" '$1 == service && (state == "" || $2 == state) { print $3 }'
+}
+
+all_containers() { # SERVICE …
+    there=$(project_containers) || fail 'docker ps failed.'
+    for service in "$@"; do of_service "$there" "$service"; done
+}
+
 check_dependencies() { # sets missing: the services on which the first one depends that have no container yet
     missing=''
     dependencies=$(printf '%s\n' "$project" | services=$services awk -F '\t' -v web="$web" '
@@ -16,12 +30,11 @@ check_dependencies() { # sets missing: the services on which the first one depen
         $2 == "depends_on" && !($3 in ours) { needed[$3] }
         $3 == "condition: service_completed_successfully" { delete needed[substr($2, length("depends_on/") + 1)] }
         END { for (service in needed) print service }')
+    there=$(project_containers) || fail 'docker ps failed.'
     for service in $dependencies; do
-        all=$(containers_of "$service") || fail 'docker ps failed.'
-        running=$(containers_of "$service" --filter status=running) || fail 'docker ps failed.'
-        if [ -z "$all" ]; then
+        if [ -z "$(of_service "$there" "$service")" ]; then
             missing=$missing${missing:+$IFS}$service
-        elif [ -z "$running" ]; then
+        elif [ -z "$(of_service "$there" "$service" running)" ]; then
             refuse "The service '$service', on which '$web' depends, is not running." \
                 "Start it, then try again:  cd '$directory' && docker compose up -d --no-recreate $service"
         fi
@@ -36,7 +49,40 @@ start_missing() { # [REMEDY]: what check_dependencies found missing
     done
 }
 
-name_dependants() { # services that Compose recreates together with those of the application
+compose_up() { # SERVICE or OPTION: `docker compose up -d` with it, in two parts where that comes to the same. Between its
+    # own two parts Compose looks only twice a second whether dependencies are healthy, with the old container stopped.
+    if starts_at_once; then
+        logged docker compose create "$1" || return 1
+        case $1 in --*) made_for=$services ;; *) made_for=$1 ;; esac
+        if start_created "$made_for"; then return 0; fi
+    fi
+    logged docker compose up -d "$1"
+}
+
+starts_at_once() { # whether the application's containers need nothing before their start that does not run already
+    printf '%s\n' "$project" | services=$services awk -F '\t' '
+        BEGIN { count = split(ENVIRON["services"], list, "\n"); for (i = 1; i <= count; i++) ours[list[i]] }
+        $1 in ours && ($2 == "depends_on" && $3 in ours || $2 == "post_start" ||
+            $3 == "condition: service_completed_successfully") { found = 1 }
+        END { exit found }'
+}
+
+start_created() { # LIST of services: their containers; fails where another one than the application's has to be started
+    down=$(ask docker ps -a --no-trunc --filter "label=com.docker.compose.project=$project_name" \
+        --filter label=com.docker.compose.oneoff=False --filter status=created --filter status=exited --filter status=dead \
+        --format '{{.ID}} {{.Label "com.docker.compose.service"}}') || fail 'docker ps failed.'
+    [ -n "$down" ] || return 0
+    created=''
+    for line in $down; do
+        case $IFS$1$IFS in
+            *"$IFS${line#* }$IFS"*) created=$created${created:+$IFS}${line%% *} ;;
+            *) case $IFS$services$IFS in *"$IFS${line#* }$IFS"*) ;; *) return 1 ;; esac ;;
+        esac
+    done
+    [ -z "$created" ] || each "$created" logged docker start
+}
+
+find_dependants() { # sets dependants: services that Compose recreates together with those of the application
     dependants=$(printf '%s\n' "$project" | services=$services awk -F '\t' '
         BEGIN { count = split(ENVIRON["services"], list, "\n"); for (i = 1; i <= count; i++) ours[list[i]] }
         $1 in ours { next }
@@ -44,7 +90,6 @@ name_dependants() { # services that Compose recreates together with those of the
         $2 == "network_mode" || $2 == "pid" || $2 == "ipc" { target = $3; gsub(/^"?service:|"$/, "", target) }
         target in ours { print $1 " will be recreated, too: " $2 " " target }
         { target = "" }')
-    for dependant in $dependants; do say "notice: $dependant"; done
 }
 
 pull_with_login() { # with a client configuration for this one command; the user's own neither helps nor changes
@@ -134,7 +179,11 @@ EOT
 name_anonymous_volumes() {
     while IFS='|' read -r mount_type mount_name _ mount_path _; do
         if is_anonymous "$mount_type" "$mount_name"; then
-            say "notice: $mount_path is an anonymous volume: the new container keeps the old one's files there"
+            say "notice: $mount_path is an anonymous volume: the new container $(if [ "$strategy" = rolling ]; then
+                echo 'has what the image has there'
+            else
+                echo "keeps the old one's files there"
+            fi)"
         fi
     done <<EOT
 $mounts

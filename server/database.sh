@@ -27,11 +27,18 @@ ask_pending() { # sets pending: yes or no. Asked of the new image before anythin
     [ -n "$pending_command" ] || status=$(state_of_migrations "$status")
     case $status in
         0) note_older_schema ;;
-        3) pending=yes ;;
+        3) take_pending ;;
         4) refuse_newer_database ;;
         5) say 'notice: the database has no tables yet; setting it up is left to the application, or to you' ;;
         *) fail "Whether migrations are pending cannot be told: status $status (app.pending)." 'Nothing was stopped.' ;;
     esac
+}
+
+take_pending() {
+    pending=yes
+    [ "$strategy" != rolling ] || [ "$migrations" = compatible ] || refuse \
+        "$release has migrations that are pending, and under the strategy rolling the old release works on with the database." \
+        'Nothing was stopped. If it can: set app.migrations: compatible. If not: set app.strategy: staged for this release.'
 }
 
 note_older_schema() { # a release that has served before the last migration knows all of the database: that was put back

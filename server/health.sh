@@ -74,36 +74,41 @@ all_answer() { # CONTAINER …: whether each answers on one of its addresses
     done
 }
 
-find_containers() { # sets containers: those of the services, each of which must run the image
+find_containers() { # sets containers: those of the services, each of which must run the image; and web_containers
     wanted_id=$(ask docker image inspect --format '{{.Id}}' "$repository@$digest") ||
         fail "$image is not on this server."
-    containers=''
+    there=$(project_containers) || fail 'docker ps failed.'
+    containers='' web_containers=''
     for service in $services; do
-        found=$(containers_of "$service") || fail 'docker ps failed.'
+        found=$(of_service "$there" "$service")
         [ -n "$found" ] || fail_with_logs "The service '$service' has no container."
-        for container in $found; do
-            [ "$(ask docker inspect --format '{{.Image}}' "$container")" = "$wanted_id" ] ||
-                fail_with_logs "A container of '$service' runs another image than $image."
-        done
+        [ "$service" != "$web" ] || web_containers=$found
         containers=$containers${containers:+$IFS}$found
+    done
+    running=$(each "$containers" ask docker inspect --format '{{.Image}} {{.Name}}') || fail 'docker inspect failed.'
+    for line in $running; do
+        [ "${line%% *}" = "$wanted_id" ] || fail_with_logs "The container ${line#* /} runs another image than $image."
     done
 }
 
-await_health() { # until the first service answers as wanted; not longer than a container runs
+note_state() { # of $containers, all of which must run: sets start
     start=$(each "$containers" state_of) || fail 'docker inspect failed.'
     down=$(printf '%s\n' "$start" | sed '/^[^ ]* running,/d')
     [ -z "$down" ] || fail_with_logs "Not running: $down"
-    web_containers=$(containers_of "$web") || fail 'docker ps failed.'
+}
+
+await_health() { # until each of $web_containers answers as wanted; not longer than one of $containers runs
+    note_state
     problem='its container has no address'
-    until each "$web_containers" all_answer; do
+    until clock && next=$((now + POLL)) && each "$web_containers" all_answer; do
         clock
         [ "$now" -lt "$deadline" ] || fail_with_logs "'$web' does not answer as it should: $problem."
         still_running
-        sleep 0.2
+        pause_until "$next"
     done
 }
 
-still_running() { # since await_health began
+still_running() { # since note_state
     state=$(each "$containers" state_of) || state='It is gone.'
     [ "$state" = "$start" ] || fail_with_logs "A container stopped or was started again: $state"
 }
@@ -130,6 +135,7 @@ watch() { # for the time that app.health.settle gives: a release may turn health
     say "watched it for $settle s"
 }
 
+POLL=20 # hundredths of a second between two questions whether it serves
 PATIENCE=300 # hundredths of a second without a good answer, after which a release that was healthy counts as dead
 
 fail_with_logs() { # MESSAGE: with the last lines of each service
@@ -139,6 +145,7 @@ fail_with_logs() { # MESSAGE: with the last lines of each service
         logged docker compose logs --no-color --no-log-prefix --tail $((58 / count - 1)) "$service" ||
             complain "The log of '$service' cannot be read."
     done
+    [ -z "$trial" ] || logged docker logs --tail 58 "$trial" || complain "The log of the container tried cannot be read."
     for file in $log_files; do log_file_of "$file"; done
     remedy=''
     [ "$strategy" != in-place ] ||
@@ -147,7 +154,7 @@ fail_with_logs() { # MESSAGE: with the last lines of each service
 }
 
 log_file_of() { # PATH in the containers of the first service: applications under a supervisor write files
-    for container in $(containers_of "$web"); do
+    for container in $trial $(containers_of "$web"); do
         note_command "tail $1"
         # By a copy: the container may have stopped.
         ask docker cp -L "$container:$1" - | in_time tar -xO 2>>"$log" | tail -n 20 >>"$log" ||

@@ -8,6 +8,11 @@ clock() { # sets now, in hundredths of a second, from a clock that nobody can se
     now=${uptime%.*}${uptime#*.}
 }
 
+pause_until() { # a time of that clock
+    clock
+    [ "$now" -ge "$1" ] || sleep "$((($1 - now) / 100)).$(printf '%02d' $((($1 - now) % 100)))"
+}
+
 seconds() { # HUNDREDTHS
     printf '%d.%d' $(($1 / 100)) $(($1 % 100 / 10))
 }

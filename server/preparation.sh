@@ -52,7 +52,9 @@ step_pull() { # [COMMAND …]
     prepare_candidate
     say "$compose_file can name $image"
     [ $# -eq 0 ] || check_dependencies
-    name_dependants
+    find_dependants
+    [ "$strategy" != rolling ] || refuse_two
+    for dependant in $dependants; do say "notice: $dependant"; done
     if [ "$strategy" = in-place ]; then
         pull_image
         try_image "$@"

@@ -105,9 +105,7 @@ measure_downtime() { # in the background, ten times a second, from now until sto
             asked=$now
             if serves; then serving=1; else serving=0; fi
             printf '%s %s\n' "$asked" "$serving" >>"$scratch/probes" || :
-            clock
-            pause=$((asked + 10 - now))
-            [ "$pause" -le 0 ] || sleep "$(printf '0.%02d' "$pause")"
+            pause_until $((asked + 10))
         done
     ) </dev/null >/dev/null 2>&1 8>&- 9>&- &
     measurer=$!
@@ -115,7 +113,11 @@ measure_downtime() { # in the background, ten times a second, from now until sto
 
 serves() { # whether visitors get an answer that is not the proxy's regret; without an address of theirs, the container's
     if [ -n "$reachable" ]; then targets=${url%/}$path; else targets=$(cat "$scratch/addresses" 2>/dev/null) || return 1; fi
-    for target in $targets; do
+    each "$targets" any_serves
+}
+
+any_serves() { # URL …: whether one of them gives an answer that is none of a broken server
+    for target in "$@"; do
         case $(curl -q --silent --globoff --noproxy '*' --max-time 2 --output /dev/null --write-out '%{http_code}' "$target") in
             [1-4]??) return 0 ;;
         esac
@@ -123,13 +125,15 @@ serves() { # whether visitors get an answer that is not the proxy's regret; with
     return 1
 }
 
+targets_of() { # CONTAINER: what is asked of it
+    addresses=$(addresses_of "$1") || return 0
+    for address in $addresses; do printf 'http://%s:%s%s\n' "$address" "$port" "$path"; done
+}
+
 note_addresses() { # of the containers that serve now, for measuring without a public address
     clock
     [ -z "$reachable" ] || return 0
-    for container in $(containers_of "$web"); do
-        addresses=$(addresses_of "$container") || continue
-        for address in $addresses; do printf 'http://%s:%s%s\n' "$address" "$port" "$path"; done
-    done >"$scratch/addresses.new"
+    for container in $(containers_of "$web"); do targets_of "$container"; done >"$scratch/addresses.new"
     mv -f -- "$scratch/addresses.new" "$scratch/addresses"
 }
 

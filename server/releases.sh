@@ -10,6 +10,8 @@
 #                               schema       the last migration that had been run here when it was live
 #                               tasks/       those done, by hash
 #                               live         touched when it became the live one
+#                               served-assets-<hash12>  it has served, with those settings
+#                               containers-<hash12>     that `rolling` has made for it, with settings of that hash
 #   current                     symbolic link to the live release
 #   previous                    the same for the one before it, whose assets stay published
 #   prepared                    the release that the last `pull` prepared
@@ -49,9 +51,10 @@ require_prepared() {
 keep_found() { # before the first rollout changes anything: what runs here, so that it can be restored like a release
     current=$(linked current)
     [ ! -d .releve/transaction ] || return 0
+    there=$(project_containers) || fail 'docker ps failed.'
     found=''
     for service in $services; do
-        for container in $(containers_of "$service" --filter status=running); do
+        for container in $(of_service "$there" "$service" running); do
             running=$(ask docker inspect --format '{{.Image}}' "$container") || fail 'docker inspect failed.'
             found=$found${found:+$IFS}$service=$running
         done
@@ -86,6 +89,7 @@ keep_release() { # it serves: the new live one
     schema >"$release_directory/schema"
     [ -z "$assets" ] || printf '%s\n' "$assets_name" >"$release_directory/assets"
     : >"$release_directory/live"
+    : >"$release_directory/served-$assets_name"
     current=$(linked current)
     [ -z "$current" ] || [ "$current" = "$release_name" ] || link_release previous "$current"
     link_release current "$release_name"

@@ -18,6 +18,7 @@
 #                  services, waits until they serve; or puts everything back
 #   after-up       runs the --after-up commands
 #   purge          removes what neither this nor the previous release needs
+# --strategy rolling (rolling.sh): the same, but `up` starts the first service's new container beside the old one
 #
 # At any time:
 #   dump           dumps the database, and checks the dump
@@ -32,6 +33,7 @@
 #   dump: [--backup-service NAME] [--backup-user NAME] [--backup-database NAME] [--backup-command WORD …]
 #         [--backup-keep N] [--restore-on-failure yes]
 #   tasks: [--before-up NUMBER:WORD …] [--after-up NUMBER:WORD …]
+#   rolling: [--worker-quiet WORD …]
 #   [--precompile-memory SIZE] [--downtime-budget SECONDS] [--keep-releases N]
 #   --input-follows             what is too long or too secret for an argument, on stdin, in lines:
 #       compose-file BASE64         the Compose file comes from the repository, its images already set
@@ -84,6 +86,10 @@ LOCK_WAIT=60 # seconds to wait for another step to end, if --timeout is not shor
 . "${0%/*}/in_place.sh"
 # shellcheck source=server/staged.sh
 . "${0%/*}/staged.sh"
+# shellcheck source=server/proxies.sh
+. "${0%/*}/proxies.sh"
+# shellcheck source=server/rolling.sh
+. "${0%/*}/rolling.sh"
 
 set_option() { # OPTION VALUE
     case $2 in
@@ -116,6 +122,7 @@ set_option() { # OPTION VALUE
         --migrations) migrations=$2 ;;
         --before-up) before_up=$before_up$2$IFS ;;
         --after-up) after_up=$after_up$2$IFS ;;
+        --worker-quiet) worker_quiet=$worker_quiet${worker_quiet:+$IFS}$2 ;;
         --maintenance-page) maintenance_page=$2 ;;
         --downtime-budget) downtime_budget=$2 ;;
         --keep-releases) keep_releases=$2 ;;
@@ -153,18 +160,19 @@ check_arguments() { # [COMMAND …]
         dump) release=on-demand ;;
         *) check_image ;;
     esac
-    case $strategy in in-place | staged) ;; *) misuse "--strategy: '$strategy' is unknown" ;; esac
+    case $strategy in in-place | staged | rolling) ;; *) misuse "--strategy: '$strategy' is unknown" ;; esac
     case $strategy:$step:$#:$assets in
-        in-place:after-up:* | in-place:purge:* | staged:stop:* | staged:purge-assets:* | staged:verify:*)
-            misuse "the strategy $strategy has no step $step"
-            ;;
+        in-place:after-up:* | in-place:purge:*) misuse "the strategy $strategy has no step $step" ;;
         in-place:precompile:0:*) misuse 'precompile: the command is missing' ;;
         in-place:purge-assets:*:) misuse 'purge-assets: --asset is missing' ;;
-        *:pull:* | *:precompile:* | staged:up:* | *:0:*) ;;
+        in-place:pull:* | in-place:precompile:* | in-place:*:0:*) ;;
+        in-place:*) misuse "$step takes no command" ;;
+        *:stop:* | *:purge-assets:* | *:verify:*) misuse "the strategy $strategy has no step $step" ;;
+        *:pull:* | *:precompile:* | *:up:* | *:0:*) ;;
         *) misuse "$step takes no command" ;;
     esac
     case ${1-} in -*) misuse "the command '$1' begins with -" ;; esac
-    case $strategy:$step in in-place:verify | staged:up) check_gate ;; esac
+    case $strategy:$step in in-place:verify | staged:up | rolling:up) check_gate ;; esac
     [ "$strategy" = in-place ] || check_staged
 }
 
@@ -335,7 +343,7 @@ main() {
     directory='' script_name='' release='' image='' services='' timeout='' assets='' compose_file_given='' input_follows=''
     port='' path='' wanted_status='' contains='' headers='' url='' settle=0 log_files=''
     strategy=in-place actor='' limits='' assets_from=compile precompile_memory='' downtime_budget='' keep_releases=3
-    pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page=''
+    pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page='' worker_quiet='' trial='' proxies=''
     backup_service='' backup_database='' backup_user='' backup_command='' backup_keep=5 restore_on_failure=''
     digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' oneoff_file='' project_name=''
     step='' reported='' log='' override='' script=${RELEVE_SCRIPT-}
@@ -385,10 +393,10 @@ main() {
         in-place:precompile) step_precompile "$@" ;;
         in-place:up) step_up ;;
         in-place:verify) step_verify ;;
-        staged:precompile) step_precompile_staged "$@" ;;
-        staged:up) step_up_staged "$@" ;;
-        staged:after-up) step_after_up ;;
-        staged:purge) step_purge ;;
+        *:precompile) step_precompile_staged "$@" ;;
+        *:up) step_up_staged "$@" ;;
+        *:after-up) step_after_up ;;
+        *:purge) step_purge ;;
     esac
 }
 

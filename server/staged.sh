@@ -8,6 +8,7 @@
 #     schema                    the last migration that had been run
 #     dump                      the database was migrated; this file is what it was
 #     started                   containers of the new release may have been started
+#     containers                those that there were
 
 MAINTENANCE_PAGE='<!doctype html>
 <html lang="fr">
@@ -91,6 +92,7 @@ begin_transaction() { # what a killed run began goes on: it knows what was there
     [ ! -e "$compose_file" ] || cp -p -- "$compose_file" .releve/transaction.new/compose.yml
     [ ! -e .env ] || cp -p -- .env .releve/transaction.new/env
     schema >.releve/transaction.new/schema
+    each "$services" all_containers >.releve/transaction.new/containers
     mv -- .releve/transaction.new .releve/transaction
 }
 
@@ -120,6 +122,12 @@ replace_release() {
     put_candidate_in_place
     cp -p -- "$compose_file" .releve/transaction/placed.yml
     oneoff_file=$compose_file
+    if [ "$strategy" = rolling ]; then switch_beside; else switch; fi
+    begin verify
+    check_public
+}
+
+switch() { # the new containers take the place of the old ones
     bring_up
     begin gate
     find_containers
@@ -128,8 +136,6 @@ replace_release() {
     hide_maintenance_page
     say "the services run $digest, and '$web' answers $wanted_status on $path"
     watch
-    begin verify
-    check_public
 }
 
 published_name() { # of this release's assets, below /releve, before it has become live
@@ -140,9 +146,13 @@ bring_up() {
     # What others depend on first, then the whole: the other way round Compose recreates these, nginx for one.
     # The web service before the workers: it need not wait, stopped, until they have ended what they do.
     for service in "$web" $(needed_workers); do
-        logged docker compose up -d "$service" || fail "The service '$service' cannot be started."
+        compose_up "$service" || fail "The service '$service' cannot be started."
     done
-    logged docker compose up -d --remove-orphans || fail 'The project cannot be brought up as a whole.'
+    bring_up_whole
+}
+
+bring_up_whole() {
+    compose_up --remove-orphans || fail 'The project cannot be brought up as a whole.'
     say 'the project is up'
 }
 
@@ -234,9 +244,13 @@ restore() {
     if [ -n "$assets" ] && [ -n "$old_assets" ]; then
         publish "$old_assets" || fail 'The assets of the old release cannot be published.'
     fi
-    bring_up
-    begin gate
-    await_old_release
+    if [ "$strategy" = rolling ]; then
+        switch_back
+    else
+        bring_up
+        begin gate
+        await_old_release "$(containers_of "$web" --filter status=running)"
+    fi
     hide_maintenance_page
     if [ -n "$assets" ] && [ -n "$old_assets" ]; then
         begin purge
@@ -290,8 +304,8 @@ restore_images() { # of an installation found here: its tags may name other imag
     done <".releve/releases/$previous/images"
 }
 
-await_old_release() { # as healthy as it was
-    web_containers=$(containers_of "$web" --filter status=running) || fail 'docker ps failed.'
+await_old_release() { # CONTAINERS of its first service: as healthy as it was
+    web_containers=$1
     [ -n "$web_containers" ] || fail_with_logs "'$web' does not run."
     note_addresses
     case $old_health in

@@ -54,3 +54,25 @@ def put_back(deployment: Deployment) -> Iterator[None]:
     finally:
         project.config = config
         project.write()
+
+
+MIGRATION = """class AddNote < ActiveRecord::Migration[6.1]
+  def change
+    add_column :visits, :note, :string
+  end
+end
+"""
+
+
+@pytest.fixture
+def migration(deployment: Deployment) -> Iterator[str]:
+    """A version that adds a column; afterwards the database is as before."""
+    application, _ = deployment
+    file = application.source / "db/migrate/20240701000000_add_note.rb"
+    file.write_text(MIGRATION)
+    try:
+        yield application.fresh_version()
+    finally:
+        file.unlink()
+        application.sql("ALTER TABLE visits DROP COLUMN IF EXISTS note")
+        application.sql("DELETE FROM schema_migrations WHERE version = '20240701000000'")

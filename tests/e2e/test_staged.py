@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -120,28 +119,6 @@ def test_a_release_that_turns_healthy_and_dies_is_put_back(deployment: Deploymen
     assert "stopped or was started again" in failed.output
     assert "was put back and serves" in failed.output
     assert application.serves(version)
-
-
-MIGRATION = """class AddNote < ActiveRecord::Migration[6.1]
-  def change
-    add_column :visits, :note, :string
-  end
-end
-"""
-
-
-@pytest.fixture
-def migration(deployment: Deployment) -> Iterator[str]:
-    """A version that adds a column; afterwards the database is as before."""
-    application, _ = deployment
-    file = application.source / "db/migrate/20240701000000_add_note.rb"
-    file.write_text(MIGRATION)
-    try:
-        yield application.fresh_version()
-    finally:
-        file.unlink()
-        application.sql("ALTER TABLE visits DROP COLUMN IF EXISTS note")
-        application.sql("DELETE FROM schema_migrations WHERE version = '20240701000000'")
 
 
 def has_note(application: Application) -> bool:

@@ -14,12 +14,21 @@ answer() { # NAME DEFAULT
 if [ -e "$STUBS/behaviour" ]; then . "$STUBS/behaviour"; fi
 
 case "$*" in
+    'compose create --remove-orphans') ;;
+    'compose create '*) echo "$3 $3" >"$STUBS/created" ;;
     'compose version'*) answer compose-version 2.26.1 ;;
     'version'*) answer version 26.1.5 ;;
     *' config --quiet') ;;
     'compose config'*) cat docker-compose.yml ;;
     *' config --no-interpolate' | *' config') cat ;;
     'ps '*label=releve.project=*) answer leftover '' ;;
+    'ps '*'status=created'*) # what was created last has not been started
+        answer created "$(cat "$STUBS/created" 2>/dev/null)"
+        rm -f "$STUBS/created"
+        ;;
+    'ps '*'{{.State}}'*) # one container a service, named after it
+        answer project "$(sed -n 's/^  \([a-z0-9-]*\):$/\1 running \1/p' docker-compose.yml)"
+        ;;
     'ps '*) # one container a service, named after it
         for word in "$@"; do
             case $word in label=com.docker.compose.service=*) answer containers "${word##*=}" ;; esac
@@ -32,6 +41,10 @@ case "$*" in
     'inspect'*NetworkMode*)
         answer network shop_default
         answer address 172.18.0.2
+        ;;
+    'inspect'*'{{.Image}} {{.Name}}'*)
+        shift 3
+        for id in "$@"; do printf '%s /%s\n' "$(answer running sha256:wanted)" "$id"; done
         ;;
     'inspect'*.Image*) answer running sha256:wanted ;;
     'wait '*) answer wait 0 ;;

@@ -85,6 +85,14 @@ class Server:
     def stubs(self) -> Path:
         return self.home / "stubs"
 
+    def add_worker(self) -> None:
+        """A second service of the application, beside the web service."""
+        self.services = ("web", "worker")
+        image = "registry.example:5000/shop/app:1.0"
+        self.compose_file.write_text(
+            f"name: shop\nservices:\n  web:\n    image: {image}\n  worker:\n    image: {image}\n"
+        )
+
     def place_command(self, name: str, target: Path) -> None:
         (self.stubs / name).symlink_to(target)
 

@@ -128,11 +128,11 @@ def test_a_container_of_another_image_fails_although_it_answers(released: Server
     released.answer("running", "sha256:old\n")
     result = verify(released, timeout=9)
     assert result.status == 1
-    assert f"A container of 'web' runs another image than {IMAGE}" in result.errors
+    assert f"The container web runs another image than {IMAGE}" in result.errors
 
 
 def test_a_service_without_a_container_fails(released: Server) -> None:
-    released.answer("containers", "")
+    released.answer("project", "nginx running 1234\n")
     result = verify(released, timeout=9)
     assert result.status == 1
     assert "The service 'web' has no container" in result.errors

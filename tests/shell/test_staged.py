@@ -51,11 +51,15 @@ def phases(server: Server) -> list[str]:
     for call in server.docker_calls():
         if "--name" in call:
             short.append(call[call.index("--name") + 1].rpartition("-")[2])
-        elif call[0] == "compose" and call[1] in ("up", "stop", "exec", "rm"):
-            short.append(
-                " ".join(word for word in call[1:] if word in ("up", "stop", "exec", "rm", "--remove-orphans"))
-            )
+        elif call[0] == "compose" and call[1] in ("create", "up", "stop", "exec", "rm"):
+            short.append(" ".join(word for word in call[1:] if word in (call[1], "--remove-orphans")))
+        elif call[0] == "start":
+            short.append("start")
     return short
+
+
+UP = ("create", "start", "create --remove-orphans")
+"""What `docker compose up` would do for the web service, and then for the whole."""
 
 
 def history(server: Server) -> list[dict[str, object]]:
@@ -70,7 +74,7 @@ def test_without_migrations_nothing_is_stopped_and_the_services_come_up_before_t
     forget_calls(prepared)
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert phases(prepared) == ["publish", "up", "up --remove-orphans"]
+    assert phases(prepared) == ["publish", *UP]
     assert IMAGE in prepared.compose_file.read_text()
     assert (prepared.directory / ".releve/current").resolve().name == NAME
     assert history(prepared)[-1]["result"] == "released"
@@ -93,7 +97,7 @@ def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: S
     assert result.status == 0, result
     calls = phases(prepared)
     assert calls == [
-        *("pending", "stop", "exec", "exec", "exec", "migrate", "publish", "up", "up --remove-orphans"),
+        *("pending", "stop", "exec", "exec", "exec", "migrate", "publish", *UP),
     ]  # the database is asked for its size, dumped, and the dump is read
     (dump,) = (prepared.directory / ".releve/backups").iterdir()
     assert dump.read_text() == "dump\n"
@@ -109,7 +113,7 @@ def test_compatible_migrations_stop_nothing(prepared: Server) -> None:
 
 
 STATUS_OF_RAILS = {
-    "none": ("  up  20240101000000  Create visits\\n", 0, ["publish", "up", "up --remove-orphans"], ""),
+    "none": ("  up  20240101000000  Create visits\\n", 0, ["publish", *UP], ""),
     "ahead": (
         *("  up  20240101000000  Create visits\\n  up  20240701000000  ********** NO FILE **********\\n", 0),
         *([], "it is ahead of this release"),
@@ -162,7 +166,7 @@ def test_a_command_says_by_its_status_whether_migrations_are_pending(
         ("migrate", "*-migrate*", "The migrations fail"),
         ("task", "*-task*", "The task failed: bin/prepare"),
         ("publish", "*-publish*", "The assets cannot be published"),
-        ("up", '"compose up -d web"', "The service 'web' cannot be started"),
+        ("up", '"compose create web"', "The service 'web' cannot be started"),
         ("up", '*"--remove-orphans"', "The project cannot be brought up as a whole"),
     ],
 )
@@ -181,7 +185,7 @@ def test_whatever_fails_the_old_state_is_put_back_and_the_step_fails(
     assert message in result.errors
     assert "was put back and serves" in result.errors
     assert server.compose_file.read_bytes() == before
-    assert phases(server)[-2:] == ["up", "up --remove-orphans"]
+    assert phases(server)[-len(UP) :] == [*UP]
     last = history(server)[-1]
     assert (last["result"], last["phase"]) == ("restored", part)
     assert not (server.directory / ".releve/transaction").exists()
@@ -211,6 +215,7 @@ def test_what_was_not_changed_is_not_written_again_when_it_is_put_back(server: S
 
 def test_where_nothing_ran_before_the_new_containers_are_removed_again(server: Server) -> None:
     server.behave('case "$*" in *service=web*) exit ;; esac\n' + WELL)
+    server.answer("project", "nginx running 1234\n")
     for step in ("pull", "precompile"):
         assert run(server, step).status == 0
     before = server.compose_file.read_bytes()
@@ -224,7 +229,7 @@ def test_where_nothing_ran_before_the_new_containers_are_removed_again(server: S
 def test_what_cannot_be_put_back_is_no_put_back(server: Server) -> None:
     server.answer("running", "sha256:old")
     prepare(server)
-    server.behave(f'{WELL}\ncase "$*" in "compose up"*) exit 1 ;; esac')
+    server.behave(f'{WELL}\ncase "$*" in "compose create"*) exit 1 ;; esac')
     result = run(server, "up")
     assert result.status == 1
     assert "It could not be put back" in result.errors
@@ -390,8 +395,44 @@ def test_a_service_comes_up_before_the_whole_where_others_would_be_recreated_wit
     forget_calls(server)
     result = run(server, "up")
     assert result.status == 0, result
-    ups = [call[3:] for call in server.docker_calls("compose", "up", "-d")]
+    ups = [call[2:] for call in server.docker_calls("compose", "create")]
     assert ups == [*([name] for name in alone), ["--remove-orphans"]]
+
+
+COMPLETED = "condition: service_completed_successfully"
+
+
+@pytest.mark.parametrize(
+    ("compose_file", "created"),
+    [
+        ("  web:\n    image: {image}\n    post_start:\n      - command: x\n", ""),
+        (f"  web:\n    depends_on:\n      job:\n        {COMPLETED}\n    image: {{image}}\n", ""),
+        ("  web:\n    image: {image}\n", "1234 database"),
+    ],
+)
+def test_what_has_to_be_done_between_making_and_starting_is_left_to_compose(
+    server: Server, compose_file: str, created: str
+) -> None:
+    image = "registry.example:5000/shop/app:1.0"
+    job = "  job:\n    image: busybox\n" if "job" in compose_file else ""
+    server.compose_file.write_text(f"name: shop\nservices:\n{job}{compose_file.format(image=image)}")
+    prepare(server)
+    server.answer("created", f"{created}\n")
+    forget_calls(server)
+    result = run(server, "up")
+    assert result.status == 0, result
+    assert [call[3:] for call in server.docker_calls("compose", "up")] == [["web"], ["--remove-orphans"]]
+
+
+def test_services_stopped_for_migrations_are_not_started_in_their_old_version(server: Server) -> None:
+    server.add_worker()
+    prepare(server)
+    old = 'case "$*" in *status=created*) [ -e "$STUBS/whole" ] || echo old-worker worker; '
+    old += 'cat "$STUBS/created"; exit ;; *--remove-orphans*) touch "$STUBS/whole" ;; esac'
+    server.behave(f"{old}\n{PENDING}")
+    assert run(server, "up", *MIGRATE).status == 0
+    assert ["start", "web"] in server.docker_calls("start")
+    assert not any("old-worker" in call for call in server.docker_calls("start"))
 
 
 @pytest.mark.parametrize(

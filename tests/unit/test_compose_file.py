@@ -56,3 +56,34 @@ def test_a_service_that_merely_starts_after_the_application_is_no_dependant() ->
     nginx = "{image: nginx, depends_on: [fabmanager], volumes_from: ['container:x']}"
     text = f"services:\n  fabmanager: {{image: a}}\n  nginx: {nginx}\n"
     assert ComposeFile("compose.yml", text).dependants(SERVICES) == ()
+
+
+@pytest.mark.parametrize(
+    ("web", "nginx", "reason"),
+    [
+        ("container_name: shop", "", "has a container_name"),
+        ("ports: ['80:3000']", "", "publishes a port"),
+        ("network_mode: host", "", "has a network_mode"),
+        ("deploy: {replicas: 2}", "", "has a number of replicas"),
+        ("scale: 2", "", "has a number of replicas"),
+        ("networks: {default: {ipv4_address: 10.0.0.9}}", "", "has a fixed address"),
+        ("", "volumes_from: ['fabmanager:ro']", "service nginx is tied to it"),
+        ("", "links: [worker]", "service nginx is tied to it"),
+    ],
+)
+def test_what_cannot_run_twice_is_refused_for_rolling_with_the_remedy(web: str, nginx: str, reason: str) -> None:
+    text = (
+        f"services:\n  fabmanager:\n    image: a\n    {web}\n  worker: {{image: a, container_name: one}}\n"
+        f"  nginx:\n    image: nginx\n    {nginx}\n"
+    )
+    with pytest.raises(
+        ReleaseError, match=r"app\.strategy: service fabmanager in compose\.yml cannot be rolled"
+    ) as caught:
+        ComposeFile("compose.yml", text).check_rolling(SERVICES)
+    assert reason in str(caught.value)
+
+
+def test_a_service_that_can_run_twice_may_be_rolled() -> None:
+    networks = "networks: [default, other]"
+    text = f"services:\n  fabmanager: {{image: a, {networks}, deploy: {{replicas: 1}}}}\n  nginx: {{image: nginx}}\n"
+    ComposeFile("compose.yml", text).check_rolling(SERVICES)

@@ -104,7 +104,11 @@ def test_every_key_of_a_full_configuration_arrives_typed() -> None:
         (("app", "services"), ["a", "a"], "names a service twice"),
         (("app", "services"), ["nginx; rm -rf /"], "app.services[0]: 'nginx; rm -rf /': expected a service's name"),
         (("app", "services"), "fabmanager", "app.services"),
-        (("app", "strategy"), "blue-green", "app.strategy: 'blue-green': input should be 'staged' or 'in-place'"),
+        (
+            ("app", "strategy"),
+            "blue-green",
+            "app.strategy: 'blue-green': input should be 'staged', 'rolling' or 'in-place'",
+        ),
         (("app", "port"), "3000", "app.port: '3000': input should be a valid integer"),
         (("app", "port"), 70000, "less than or equal to 65535"),
         (("app", "assets"), ["public/packs"], "app.assets[0]: 'public/packs': expected an absolute path"),

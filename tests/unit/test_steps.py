@@ -125,6 +125,13 @@ def test_each_part_of_the_transaction_has_a_time_of_its_own() -> None:
     assert "migrate=7" in limits
 
 
+def test_rolling_has_the_steps_of_staged_and_knows_how_to_quiet_the_workers() -> None:
+    rolling = commands(settings(strategy="rolling", workerQuiet=["kill", "-TSTP", "1"]))
+    assert list(rolling) == list(commands(settings(strategy="staged")))
+    assert values(rolling["up"], "--worker-quiet") == ["kill", "-TSTP", "1"]
+    assert {value for words in rolling.values() for value in values(words, "--strategy")} == {"rolling"}
+
+
 def test_commands_of_tasks_keep_their_words_apart() -> None:
     tasks = [["rails", "a b"], ["touch", "1:2"]]
     planned = commands(settings(strategy="staged", beforeUp=tasks, afterUp=tasks))
