@@ -54,6 +54,7 @@ bench:
 	sandbox/run $(PYTHON) -m benchmark.build docs/benchmark.md
 	sandbox/run $(PYTHON) -m benchmark.rollouts docs/benchmark.md
 	sandbox/run $(PYTHON) -m benchmark.load docs/benchmark.md
+	sandbox/run $(PYTHON) -m benchmark.speed docs/benchmark.md
 
 clean:
 	sandbox/down

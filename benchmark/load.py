@@ -6,16 +6,12 @@ of that file which it wrote the last time, and draws all requests of one rollout
 
 from __future__ import annotations
 
-import asyncio
 import re
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,56 +19,26 @@ import httpx
 from matplotlib.figure import Figure
 
 from benchmark import report
-from benchmark.ways import VERSIONS, Way, every_way
+from benchmark.command import run
+from benchmark.visitors import INTERVAL, Kind, Request, visitors
+from benchmark.ways import SERVER, VERSIONS, Way, every_way
 
 TITLE = "## Under load"
 PICTURE = "benchmark.png"
 """Beside the file that the section is written to."""
 ROUNDS = 4
 """Rollouts of each way, back and forth."""
-INTERVAL = 0.02
-"""Seconds between the starts of two requests."""
-SLOW = 3
-"""Seconds that a slow request takes; one is begun every second."""
-PATIENCE = 5.0
-"""Seconds after which a request counts as failed, besides those that a slow one takes."""
 AROUND = 3.0
 """Seconds of load before and after each rollout: what the rollout is compared with."""
 
 
-class Kind(StrEnum):
-    """The requests, in turn."""
-
-    PAGE = "/"
-    OLD_ASSET = "asset of the old release"
-    NEW_ASSET = "asset of the new release"
-    HEALTH = "/health"
-    POST = "POST /visits"
-    SLOW = f"a request of {SLOW} s"
-
-
-STEADY = (Kind.PAGE, Kind.OLD_ASSET, Kind.NEW_ASSET, Kind.HEALTH, Kind.POST)
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request: its start in seconds since the rollout's, the seconds it took, and whether it got its answer.
-
-    An answer with status 400 and above is none: a page without its stylesheet is not what the visitor came for.
-    """
-
-    kind: Kind
-    began: float
-    seconds: float
-    answered: bool
-
-
 @dataclass
 class Rollout:
-    """One rollout under load. took: seconds, from the command to its end."""
+    """One rollout under load. took: seconds, from the command to its end; logins: at the server, by SSH."""
 
     requests: list[Request] = field(default_factory=list)
     took: float = 0.0
+    logins: int = 0
 
     def failed(self, *kinds: Kind) -> int:
         """How many requests of these kinds got no answer."""
@@ -121,74 +87,42 @@ def _assets(way: Way) -> dict[str, str]:
 def _under_load(way: Way, assets: Mapping[str, str], old: str, new: str) -> Rollout:
     rollout = Rollout()
     paths = {Kind.PAGE: "/", Kind.OLD_ASSET: assets[old], Kind.NEW_ASSET: assets[new], Kind.HEALTH: "/health"}
-    with _load(way.url, paths) as requests:
+    with visitors(way.url, paths) as requests:
         time.sleep(AROUND)
+        logins = _logins()
         started = time.monotonic()
-        way.roll_out(new)
-        rollout.took = time.monotonic() - started
+        rollout.took = way.roll_out(new).seconds
+        rollout.logins = _logins() - logins
         time.sleep(AROUND)
     # Nobody has asked for an asset of the new release before there was one.
     first = min((r.began for r in requests if r.kind is Kind.NEW_ASSET and r.answered), default=0.0)
     rollout.requests = [
-        Request(r.kind, r.began - started, r.seconds, r.answered)
-        for r in requests
-        if r.kind is not Kind.NEW_ASSET or r.began >= first
+        replace(r, began=r.began - started) for r in requests if r.kind is not Kind.NEW_ASSET or r.began >= first
     ]
     return rollout
 
 
-@contextmanager
-def _load(url: str, paths: Mapping[Kind, str]) -> Iterator[list[Request]]:
-    """Requests from another thread, until the context ends; the list is complete then. Starts are monotonic seconds."""
-    requests: list[Request] = []
-    over = threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(_ask(url, paths, over, requests)), daemon=True)
-    thread.start()
-    try:
-        yield requests
-    finally:
-        over.set()
-        thread.join()
-
-
-async def _ask(url: str, paths: Mapping[Kind, str], over: threading.Event, requests: list[Request]) -> None:
-    # A connection for each request, as each visitor has one of his own.
-    limits = httpx.Limits(max_keepalive_connections=0)
-    async with httpx.AsyncClient(base_url=url, timeout=PATIENCE, limits=limits, trust_env=False) as client:
-
-        async def ask(kind: Kind) -> None:
-            began = time.monotonic()
-            try:
-                match kind:
-                    case Kind.POST:
-                        answer = await client.post("/visits", data={"visit[name]": "of the benchmark"})
-                    case Kind.SLOW:
-                        answer = await client.get("/slow", params={"seconds": SLOW}, timeout=SLOW + PATIENCE)
-                    case _:
-                        answer = await client.get(paths[kind])
-                answered = not answer.is_error
-            except httpx.HTTPError:
-                answered = False
-            requests.append(Request(kind, began, time.monotonic() - began, answered))
-
-        async with asyncio.TaskGroup() as tasks:
-            began, number = time.monotonic(), 0
-            while not over.is_set():
-                tasks.create_task(ask(STEADY[number % len(STEADY)]))
-                if number % round(1 / INTERVAL) == 0:
-                    tasks.create_task(ask(Kind.SLOW))
-                number += 1
-                await asyncio.sleep(max(0.0, began + number * INTERVAL - time.monotonic()))
+def _logins() -> int:
+    return int(run("sandbox/connections", SERVER))
 
 
 def _text(rollouts: Mapping[str, Sequence[Rollout]]) -> str:
-    columns = ("rollout", "requests", *(f"failed: {kind}" for kind in Kind), "longest gap", "p50", "p99")
+    columns = (
+        "rollout",
+        "requests",
+        *(f"failed: {kind}" for kind in Kind),
+        "longest gap",
+        "p50",
+        "p99",
+        "took",
+        "logins",
+    )
     return "\n".join(
         [
             f"{ROUNDS} rollouts of each way, back and forth, with {1 / INTERVAL:.0f} requests a second in turn and a",
             "slow one every second. Failed requests are sums; the gap is the longest time without an answered request",
             "for the page, in seconds; p50 and p99 are of the answered requests during the rollout / before and after,",
-            "in milliseconds.",
+            "in milliseconds; a rollout took the median of seconds given, and at most so many SSH logins.",
             "A request for an asset of the new release counts from the first one that was answered.",
             "",
             f"| {' | '.join(columns)} |",
@@ -215,6 +149,8 @@ def _row(name: str, rollouts: Sequence[Rollout]) -> str:
         f"{max(rollout.longest_gap() for rollout in rollouts):.1f}",
         percentile(50),
         percentile(99),
+        f"{statistics.median(rollout.took for rollout in rollouts):.1f}",
+        max(rollout.logins for rollout in rollouts),
     )
     return f"| {' | '.join(map(str, cells))} |"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,14 +69,13 @@ def _measured(ways: dict[str, Way], rounds: int, before: Callable[[Way], None]) 
     for number in range(rounds):
         for name, way in ways.items():
             before(way)
-            started = time.monotonic()
             with probing(way.url, INTERVAL) as downtime:
-                own = way.roll_out(VERSIONS[number % 2])
-            figures[name].took.append(time.monotonic() - started)
+                done = way.roll_out(VERSIONS[number % 2])
+            figures[name].took.append(done.seconds)
             figures[name].down.append(downtime.seconds)
-            if own is not None:
-                figures[name].own.append(own)
-            print(f"{name}: {figures[name].took[-1]:.1f} s, {downtime.seconds:.2f} s down, own {own}", flush=True)
+            if done.own is not None:
+                figures[name].own.append(done.own)
+            print(f"{name}: {done.seconds:.1f} s, {downtime.seconds:.2f} s down, own {done.own}", flush=True)
     return figures
 
 
@@ -85,7 +83,7 @@ def _tables(usual: dict[str, Figures], slower: dict[str, Figures]) -> str:
     ratio = statistics.median(usual["staged"].down) / statistics.median(usual["guide"].down)
     lines = [
         f"Minimum, median and maximum of {ROUNDS} rollouts, back and forth between two versions that the registry and",
-        "the server have; seconds. `staged` keeps their assets as well; `health.settle` is 0.",
+        "the server have; seconds. `staged` and `rolling` keep their assets as well; `health.settle` is 0.",
         "",
         "| | took | site down, from outside | as the rollout measured it |",
         "|---|---|---|---|",
@@ -93,7 +91,7 @@ def _tables(usual: dict[str, Figures], slower: dict[str, Figures]) -> str:
         "",
         f"Downtime of `staged` / that of the guide's sequence, medians: {ratio:.2f}",
         "",
-        f"The same with a compilation made {SLOW} s slower; `staged` goes back to a release that it keeps.",
+        f"The same with a compilation made {SLOW} s slower; `staged` and `rolling` go back to kept releases.",
         "",
         "| | took | site down, from outside | as the rollout measured it |",
         "|---|---|---|---|",

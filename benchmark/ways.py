@@ -10,8 +10,10 @@ import json
 import os
 import shlex
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,20 @@ PRECOMPILE = ("bundle", "exec", "rails", "assets:precompile")
 SERVER = "server1"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """One rollout.
+
+    seconds: from the command to its end
+    own:     the seconds for which the site did not answer, as the rollout itself has measured it, where it does
+    output:  what it printed
+    """
+
+    seconds: float
+    own: float | None
+    output: str
+
+
 class ByHand:
     """The guide's section 6, typed by somebody who makes no pause and no mistake."""
 
@@ -32,7 +48,7 @@ class ByHand:
         self.url = _output("sandbox/url", SERVER, str(port))
         self.precompile: tuple[str, ...] = PRECOMPILE
 
-    def roll_out(self, version: str) -> float | None:
+    def roll_out(self, version: str) -> Outcome:
         """Rolls out a version that is in the registry."""
         image = f"{self.repository}:{version}"
         script = f"""set -e
@@ -46,18 +62,19 @@ class ByHand:
             # The guide ends here; the site does not answer yet.
             until curl -sf -o /dev/null {self.url}; do sleep 0.1; done
         """
-        run("sandbox/ssh", SERVER, "sh", "-c", script)
-        return None
+        started = time.monotonic()
+        output = run("sandbox/ssh", SERVER, "sh", "-c", script)
+        return Outcome(time.monotonic() - started, None, output)
 
 
 class WithPulumi:
     """Relève, as a person runs it, but for the time for which a release is watched."""
 
     def __init__(self, directory: str, port: int, project: Path, strategy: str) -> None:
-        self.project, self.stack = project, f"bench-{strategy}"
+        self.directory, self.project, self.stack = directory, project, f"bench-{strategy}"
         self.url = _output("sandbox/url", SERVER, str(port))
         self._file = project / f"Pulumi.{self.stack}.yaml"
-        config: dict[str, Any] = yaml.safe_load((PROJECT / "Pulumi.local.yaml").read_text())["config"]
+        config = _local_config()
         config["releve:image"].pop("source")
         config["releve:app"] |= {"directory": directory, "strategy": strategy}
         config["releve:health"]["settle"] = 0
@@ -66,16 +83,18 @@ class WithPulumi:
         self.precompile: tuple[str, ...] = PRECOMPILE
         run("pulumi", "stack", "init", self.stack, cwd=project)
 
-    def roll_out(self, version: str) -> float | None:
-        """Rolls out a version that is in the registry; the seconds that the rollout says the site was away."""
+    def roll_out(self, version: str) -> Outcome:
+        """Rolls out a version that is in the registry."""
         self.config["releve:tag"] = version
         self.config["releve:app"]["precompile"] = list(self.precompile)
         document = yaml.safe_load(self._file.read_text()) if self._file.exists() else {}
         self._file.write_text(yaml.safe_dump((document or {}) | {"config": self.config}))
-        run("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, cwd=self.project)
+        started = time.monotonic()
+        output = run("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, cwd=self.project)
+        seconds = time.monotonic() - started
         outputs = json.loads(run("pulumi", "stack", "output", "--json", "--stack", self.stack, cwd=self.project))
         own = outputs.get("downtimeSeconds")
-        return None if own is None else float(own)
+        return Outcome(seconds, None if own is None else float(own), output)
 
     def remove(self) -> None:
         """Forgets the stack."""
@@ -86,11 +105,12 @@ class WithPulumi:
 Way = ByHand | WithPulumi
 
 
+WAYS = ("guide", "in-place", "staged", "rolling")
+
+
 @contextmanager
-def every_way() -> Iterator[dict[str, Way]]:
-    """Each way with a project on the server; all is removed afterwards."""
-    local = yaml.safe_load((PROJECT / "Pulumi.local.yaml").read_text())["config"]
-    repository = str(local["releve:image"]["repository"])
+def every_way(names: Sequence[str] = WAYS) -> Iterator[dict[str, Way]]:
+    """Each way of these names with a project on the server; all is removed afterwards."""
     _release_both()
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -98,17 +118,27 @@ def every_way() -> Iterator[dict[str, Way]]:
         run("git", "clone", "--quiet", os.fspath(PROJECT), os.fspath(project))
         (project / ".venv").symlink_to((PROJECT / ".venv").resolve())
         found: dict[str, Way] = {}
-        for port, name in ((8081, "guide"), (8082, "in-place"), (8083, "staged")):
+        for port, name in enumerate(names, start=8081):
             place = f"/apps/bench-{name}"
             stack.callback(run, "sandbox/remove", SERVER, place)
             run("sandbox/place", SERVER, place, "--port", str(port))
             if name == "guide":
-                found[name] = ByHand(place, port, repository)
+                found[name] = ByHand(place, port, repository())
             else:
                 way = WithPulumi(place, port, project, name)
                 stack.callback(way.remove)
                 found[name] = way
         yield found
+
+
+def repository() -> str:
+    """Where the sandbox's registry has the example application."""
+    return str(_local_config()["releve:image"]["repository"])
+
+
+def _local_config() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((PROJECT / "Pulumi.local.yaml").read_text())["config"]
+    return config
 
 
 def _release_both() -> None:
