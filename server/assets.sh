@@ -144,15 +144,10 @@ files_in_volumes() { # NAME PROGRAM ARGUMENT …: as root, in a container with w
     container_files "$name" "$@"
 }
 
-container_files() { # NAME [OPTION …] IMAGE ARGUMENT …: as root, in a container that has /releve. By `docker run`, not by
-    # Compose, which takes twice as long.
+container_files() { # NAME [OPTION …] IMAGE ARGUMENT …: as root, in a container that has /releve
     name=$1
     shift
-    status=0
-    logged docker run --rm --name "$oneoff_name-$name" --label "releve.project=$directory" --label "releve.release=$release" \
-        --network none --user 0:0 --mount "$(mount_option bind "$directory/.releve" /releve)" "$@" || status=$?
-    [ "$status" -eq 0 ] || (allow_more_time && remove_oneoffs) # `timeout` ends the client only
-    return "$status"
+    run_as_root "$name" --network none --mount "$(mount_option bind "$directory/.releve" /releve)" "$@"
 }
 
 mount_option() { # TYPE SOURCE TARGET [SUBPATH of a volume]: as `--mount` reads it, a line of CSV

@@ -25,7 +25,8 @@ allow_more_time() { # to clean up, or to say what happened, after the phase's ow
 }
 
 note_command() { # WORDS: in the log. A log that cannot be written, on a full disk, is no reason to stop half way
-    printf '+ %s\n' "$1" >>"$log" 2>/dev/null || :
+    # Of a program its first line tells.
+    printf '+ %s\n' "${1%%"$IFS"*}" >>"$log" 2>/dev/null || :
 }
 
 logged() { # COMMAND …: with its output in the log
@@ -87,6 +88,16 @@ oneoff() { # NAME [OPTION …] SERVICE ARGUMENT …: runs it in a container of i
         fi
         exit "$status"
     ) 9>&- # So this outlives a killed script.
+}
+
+run_as_root() { # NAME [OPTION …] IMAGE ARGUMENT …: in a container of its own, by `docker run`: Compose takes twice as long
+    name=$1
+    shift
+    status=0
+    logged docker run --rm --name "$oneoff_name-$name" --label "releve.project=$directory" --label "releve.release=$release" \
+        --user 0:0 "$@" || status=$?
+    [ "$status" -eq 0 ] || (allow_more_time && remove_oneoffs) # `timeout` ends the client only
+    return "$status"
 }
 
 json() { # TEXT: as a JSON string, which YAML reads as well, without the variables that Compose would fill in

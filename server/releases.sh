@@ -52,15 +52,11 @@ keep_found() { # before the first rollout changes anything: what runs here, so t
     current=$(linked current)
     [ ! -d .releve/transaction ] || return 0
     there=$(project_containers) || fail 'docker ps failed.'
-    found=''
-    for service in $services; do
-        for container in $(of_service "$there" "$service" running); do
-            running=$(ask docker inspect --format '{{.Image}}' "$container") || fail 'docker inspect failed.'
-            found=$found${found:+$IFS}$service=$running
-        done
-    done
+    running=$(for service in $services; do of_service "$there" "$service" running; done)
     # Nothing runs, or what runs is what this program started.
-    [ -n "$found" ] || return 0
+    [ -n "$running" ] || return 0
+    found=$(each "$running" ask docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}={{.Image}}') ||
+        fail 'docker inspect failed.'
     if [ -n "$current" ] && is_current_image; then return 0; fi
     release_found=found-$(date -u +%Y%m%dT%H%M%SZ)
     mkdir -p ".releve/releases/$release_found/tasks"

@@ -46,40 +46,55 @@ name_settings() { # sets made: the file that lists the containers made for this 
 
 switch_beside() { # the new containers in, and the old ones out
     name_settings
+    guarded='' started=''
     sort_containers "$made"
+    accept_all_connections || fail "The proxy refuses connections since a run that was killed: this server's iptables fails." \
+        'Nothing was stopped. Restart the proxy.'
     [ -z "$stale" ] || find_proxies "${stale%%"$IFS"*}"
-    if [ -n "$fresh" ]; then
-        clock
-        started_at=$now
-    else
-        start_beside
-    fi
+    await_published
+    clock
+    started_at=$now
+    [ -n "$fresh" ] || start_beside
     [ -n "$stale" ] || find_proxies "${fresh%%"$IFS"*}"
+    # Before it listens: these would ask soon anyway, and turn to the old one meanwhile.
+    show_proxies asks
     begin gate
     web_containers=$fresh
     containers=$fresh
     await_health
+    note_boot
     hide_maintenance_page
     note_addresses
     say "'$web' answers $wanted_status on $path"
+    begin up
+    retire_workers "$made"
+    [ -z "$guarded" ] || accept_connections "$fresh" || fail "The new container of '$web' refuses connections."
     remove_unfit
-    [ -z "$stale$proxies" ] || show_proxies
-    begin up
-    replace_workers "$made"
-    begin gate
-    containers=$fresh${workers:+$IFS}$workers
-    note_state
-    watch
-    begin up
-    drain
+    show_proxies once
+    if [ "$settle" -gt 0 ] || ! starts_at_once; then
+        renew_workers
+        begin gate
+        containers=$fresh${workers:+$IFS}$workers
+        note_state
+        watch
+        begin up
+        drain
+    else
+        # Nothing is watched: the old container's end need not wait for that of the workers.
+        drain
+        await_retired
+    fi
     bring_up_whole
     find_containers
+    note_state
+    printf '%s\n' "$containers" >>"$made"
     note_addresses
     say "the services run $digest"
 }
 
 switch_back() { # the same for the old containers, of which some may never have stopped
     sort_containers .releve/transaction/containers
+    accept_all_connections || complain "A proxy refuses connections: this server's iptables fails."
     [ -z "$stale" ] || find_proxies "${stale%%"$IFS"*}"
     if [ -n "$fresh" ]; then
         await_old_release "$fresh"
@@ -89,33 +104,28 @@ switch_back() { # the same for the old containers, of which some may never have 
         start_service
         begin gate
         await_old_release "$fresh"
-        show_proxies
+        show_proxies asks
+        show_proxies once
     fi
     begin up
     drain
-    replace_workers .releve/transaction/containers
+    retire_workers .releve/transaction/containers
+    await_retired
     bring_up_whole
 }
 
 sort_containers() { # FILE that lists those to keep: sets fresh and stale, the running containers of the first service
     fresh='' stale=''
-    all=$(containers_of "$web") || fail 'docker ps failed.'
-    [ -n "$all" ] || return 0
-    states=$(each "$all" ask docker inspect --format '{{.Id}} {{.State.Status}}') || fail 'docker inspect failed.'
-    for state in $states; do
-        container=${state%% *}
-        case $state in
-            *' running')
-                if is_listed "$container" "$1"; then
-                    fresh=$fresh${fresh:+$IFS}$container
-                else
-                    stale=$stale${stale:+$IFS}$container
-                fi
-                ;;
-            *) # It serves nobody, and Compose would start it again.
-                logged docker rm -f "$container" || fail "The container $container cannot be removed."
-                ;;
-        esac
+    there=$(project_containers) || fail 'docker ps failed.'
+    for container in $(of_service "$there" "$web"); do
+        if ! of_service "$there" "$web" running | grep -qxF "$container" || is_listed "$container" .releve/refusing; then
+            # It serves nobody: Compose would start it again, or it was to be looked at first.
+            logged docker rm -f "$container" || fail "The container $container cannot be removed."
+        elif is_listed "$container" "$1"; then
+            fresh=$fresh${fresh:+$IFS}$container
+        else
+            stale=$stale${stale:+$IFS}$container
+        fi
     done
 }
 
@@ -124,13 +134,38 @@ is_listed() { # CONTAINER FILE
 }
 
 start_beside() {
+    if [ -z "$stale" ] || [ -e "$release_directory/served-$assets_name" ] || ! are_asked; then
+        start_service
+        return 0
+    fi
     # Docker's DNS gives out a container from its start on: one that answers with errors would get requests.
-    if [ -n "$stale" ] && [ ! -e "$release_directory/served-$assets_name" ] && are_asked; then try_release; fi
+    if starts_slowly; then
+        start_service
+        if guard; then return 0; fi
+        logged docker rm -f "$fresh" || fail "The container $fresh cannot be removed."
+    fi
+    try_release
     start_service
 }
 
 are_asked() { # whether there is a proxy that finds new containers by itself
-    [ -z "$proxies" ] || printf '%s' "$proxies" | grep -qv '|reload|'
+    [ -z "$proxies" ] || printf '%s' "$proxies" | grep -q '^asks'
+}
+
+starts_slowly() { # whether it took the application long enough, the last time, for a guard to be there before it listens
+    [ -n "$proxies" ] && [ "$(cat .releve/boot 2>/dev/null || echo 0)" -ge "$LONG_BOOT" ]
+}
+
+note_boot() { # hundredths of a second from a container's start to its first good answer
+    [ -z "$started" ] || printf '%d\n' $((now - started_at)) >.releve/boot
+}
+
+LONG_BOOT=80
+
+guard() { # $fresh: the proxies cannot connect to it
+    their_addresses=$(for proxy in $proxies; do addresses_in_networks "${proxy#* }"; done) || fail 'docker inspect failed.'
+    each "$their_addresses" refuse_connections "$fresh" INPUT || return 1
+    guarded=yes
 }
 
 try_release() { # in a container of the new release that nobody else finds
@@ -149,25 +184,28 @@ try_release() { # in a container of the new release that nobody else finds
 }
 
 start_service() { # sets fresh: one more container of the first service
+    make_containers "$(($(printf '%s' "$stale" | grep -c .) + 1))" "$web"
+    fresh=$new
     clock
     started_at=$now
-    make_containers "$(($(printf '%s' "$stale" | grep -c .) + 1))"
-    fresh=$new
+    started=yes
 }
 
-make_containers() { # NUMBER [SERVICE …]: those that are missing, with NUMBER of the first service; lists them in $made; sets new
-    number=$1
-    # A number can be given for a service only where it is meant, too.
+make_containers() { # NUMBER|'' SERVICE …: those that are missing, with NUMBER of the first service; lists them in $made; sets new
+    scale=${1:+$web=$1}
     shift
-    set -- "$web" "$@"
     old=$IFS$(each "$services" all_containers)$IFS
     if starts_at_once; then # see compose_up
-        logged docker compose create --no-recreate --scale "$web=$number" "$@" || fail "The containers of $(words "$@") cannot be made."
+        logged docker compose create --no-recreate ${scale:+"--scale=$scale"} "$@" ||
+            fail "The containers of $(words "$@") cannot be made."
     else
-        logged docker compose up -d --no-recreate --scale "$web=$number" "$@" || fail "$(words "$@") cannot be started."
+        # A number can be given for a service only where it is meant, too; without one, Compose would make it what it was.
+        [ -n "$scale" ] || set -- "$web" "$@"
+        scale=${scale:-$web=$(all_containers "$web" | wc -l)}
+        logged docker compose up -d --no-recreate "--scale=$scale" "$@" || fail "$(words "$@") cannot be started."
     fi
     new=''
-    for container in $(each "$services" all_containers); do
+    for container in $(all_containers "$@"); do
         case $old in *"$IFS$container$IFS"*) ;; *) new=$new${new:+$IFS}$container ;; esac
     done
     [ -n "$new" ] || fail "Compose has made no container of $(words "$@")."
@@ -175,8 +213,9 @@ make_containers() { # NUMBER [SERVICE …]: those that are missing, with NUMBER 
     each "$new" logged docker start || fail_with_logs "The containers of $(words "$@") cannot be started."
 }
 
-replace_workers() { # FILE that lists those to keep: of the services after the first; never two at once. Sets workers
-    workers='' outdated='' stale_workers=''
+retire_workers() { # FILE that lists those to keep, of the services after the first: begins to stop the others. Sets workers to
+    # those that stay, and outdated to the services without
+    made=$1 workers='' outdated='' leaving='' at_work=''
     there=$(project_containers) || fail 'docker ps failed.'
     for service in $services; do
         [ "$service" != "$web" ] || continue
@@ -187,26 +226,39 @@ replace_workers() { # FILE that lists those to keep: of the services after the f
             workers=$workers${workers:+$IFS}$keep
         else
             outdated=$outdated${outdated:+$IFS}$service
-            stale_workers=$stale_workers${found:+${stale_workers:+$IFS}}$found
-            running_workers=$(of_service "$there" "$service" running)
-            each "$running_workers" quiet_workers
+            leaving=$leaving${found:+${leaving:+$IFS}}$found
+            running=$(of_service "$there" "$service" running)
+            at_work=$at_work${running:+${at_work:+$IFS}}$running
         fi
     done
+    [ -n "$leaving" ] || return 0
+    (
+        each "$at_work" quiet_workers
+        each "$leaving" logged docker stop || fail "$(each "$outdated" words) cannot be stopped."
+        each "$leaving" logged docker rm || fail "The containers of $(each "$outdated" words) cannot be removed."
+    ) &
+    retiring=$!
+}
+
+await_retired() { # before there are new ones: never two at once
+    [ -n "$leaving" ] || return 0
+    wait "$retiring" || exit 1 # it has said why
+    say "stopped $(each "$outdated" words)"
+}
+
+renew_workers() {
+    await_retired
     [ -n "$outdated" ] || return 0
-    made=$1
-    [ -z "$stale_workers" ] || each "$stale_workers" logged docker stop || fail "$(each "$outdated" words) cannot be stopped."
-    [ -z "$stale_workers" ] || each "$stale_workers" logged docker rm ||
-        fail "The containers of $(each "$outdated" words) cannot be removed."
-    each "$outdated" make_containers "$(all_containers "$web" | wc -l)"
+    each "$outdated" make_containers ''
     workers=$workers${workers:+$IFS}$new
-    say "replaced $(each "$outdated" words)"
+    say "started $(each "$outdated" words)"
 }
 
 quiet_workers() { # CONTAINER …: what they have begun, they may end before they are stopped
     [ -n "$worker_quiet" ] || return 0
     for container in "$@"; do
         each "$worker_quiet" logged docker exec "$container" ||
-            fail "A container of '$service' cannot be told to take no more work (app.workerQuiet)."
+            fail "$(name_of "$container") cannot be told to take no more work (app.workerQuiet)."
     done
 }
 
@@ -224,11 +276,12 @@ remove_unfit() { # those of $stale that a run left which did not come far enough
     stale=$fit
 }
 
-drain() { # $stale, for $fresh: requests in flight have the service's stop_grace_period
+drain() { # $stale: requests in flight have the service's stop_grace_period. The proxies are told in the background
     [ -n "$stale" ] || return 0
-    lead_proxies_away "${fresh%%"$IFS"*}"
+    lead_proxies_away
     each "$stale" logged docker stop || fail "The old container of '$web' cannot be stopped."
-    tell_proxies
+    tell_proxies &
     each "$stale" logged docker rm || fail "The old container of '$web' cannot be removed."
+    stale=''
     say "the old container of '$web' is gone"
 }

@@ -49,6 +49,7 @@
 #   compose/  Compose files as they were              tmp/      of the running step
 #   releases/ current previous prepared               what the server keeps: releases.sh
 #   backups/  dumps of the database                   history.jsonl  a line a rollout
+#   boot      how long the last start took: rolling.sh       refusing  whose connections are refused: connections.sh
 # shellcheck disable=SC2016  # Single quotes: programs for awk and for containers, and commands named in messages.
 set -euf
 IFS='
@@ -86,6 +87,8 @@ LOCK_WAIT=60 # seconds to wait for another step to end, if --timeout is not shor
 . "${0%/*}/in_place.sh"
 # shellcheck source=server/staged.sh
 . "${0%/*}/staged.sh"
+# shellcheck source=server/connections.sh
+. "${0%/*}/connections.sh"
 # shellcheck source=server/proxies.sh
 . "${0%/*}/proxies.sh"
 # shellcheck source=server/rolling.sh

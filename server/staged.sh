@@ -61,6 +61,7 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
     set +e
     (
         set -e
+        trap wait EXIT # for what it does in the background
         replace_release
     )
     status=$?
@@ -111,11 +112,14 @@ replace_release() {
         migrate_database
     fi
     run_tasks "$before_up"
+    publishing=''
     if [ -n "$assets" ]; then
         begin publish
-        publish "$(published_name)" || fail 'The assets cannot be published.'
-        say 'published the assets beside those of the old release'
+        publish "$(published_name)" &
+        publishing=$!
     fi
+    # `rolling` has other things to do meanwhile.
+    [ "$strategy" = rolling ] || await_published
     begin up
     : >.releve/transaction/started
     put_environment
@@ -125,6 +129,15 @@ replace_release() {
     if [ "$strategy" = rolling ]; then switch_beside; else switch; fi
     begin verify
     check_public
+}
+
+await_published() { # before anything of the new release starts
+    [ -n "$publishing" ] || return 0
+    begin publish
+    wait "$publishing" || fail 'The assets cannot be published.'
+    publishing=''
+    begin up
+    say 'published the assets beside those of the old release'
 }
 
 switch() { # the new containers take the place of the old ones
@@ -207,6 +220,7 @@ put_back() { # the old release, or what was there; says what is so in the end
     set +e
     (
         set -e
+        trap wait EXIT
         restore
     )
     status=$?

@@ -1,10 +1,7 @@
 #!/bin/sh
 # Stands for docker: records its command line, then answers from files in $STUBS, or as a server would where all is well.
-{
-    printf 'docker\037'
-    printf '%s\037' "$@"
-    printf '\036'
-} >>"$STUBS/record"
+# In one go: some calls run side by side.
+printf 'docker\037%s\036' "$(printf '%s\037' "$@")" >>"$STUBS/record"
 
 answer() { # NAME DEFAULT
     if [ -e "$STUBS/$1.answer" ]; then cat "$STUBS/$1.answer"; else printf '%s\n' "$2"; fi
