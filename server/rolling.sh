@@ -95,7 +95,10 @@ switch_beside() { # the new containers in, and the old ones out
 switch_back() { # the same for the old containers, of which some may never have stopped
     sort_containers .releve/transaction/containers
     accept_all_connections || complain "A proxy refuses connections: this server's iptables fails."
-    [ -z "$stale" ] || find_proxies "${stale%%"$IFS"*}"
+    there=${stale:-$fresh}
+    [ -z "$stale$removed" ] || [ -z "$there" ] || find_proxies "${there%%"$IFS"*}"
+    # They may believe for a while in what has been removed, and wait for it.
+    [ -z "$removed" ] || tell_proxies
     if [ -n "$fresh" ]; then
         await_old_release "$fresh"
         remove_unfit
@@ -114,13 +117,14 @@ switch_back() { # the same for the old containers, of which some may never have 
     bring_up_whole
 }
 
-sort_containers() { # FILE that lists those to keep: sets fresh and stale, the running containers of the first service
-    fresh='' stale=''
+sort_containers() { # FILE that lists those to keep: sets fresh and stale, the running containers of the first service, and removed
+    fresh='' stale='' removed=''
     there=$(project_containers) || fail 'docker ps failed.'
     for container in $(of_service "$there" "$web"); do
         if ! of_service "$there" "$web" running | grep -qxF "$container" || is_listed "$container" .releve/refusing; then
-            # It serves nobody: Compose would start it again, or it was to be looked at first.
+            # It serves nobody, and Compose would start it again; or it was to be looked at first.
             logged docker rm -f "$container" || fail "The container $container cannot be removed."
+            removed=yes
         elif is_listed "$container" "$1"; then
             fresh=$fresh${fresh:+$IFS}$container
         else

@@ -145,6 +145,20 @@ def test_an_application_that_starts_slowly_is_guarded_instead_of_tried(prepared:
     assert in_order(prepared, f"start {NEW}", guarded, f"accepted in container:{NEW}", REFUSED, f"stop {OLD}")
 
 
+def test_a_guarded_release_that_is_not_healthy_is_removed_and_the_proxy_told(prepared: Server) -> None:
+    (prepared.directory / ".releve/boot").write_text("150\n")
+    prepared.answer("running", "sha256:old")
+    prepared.answer("response", "HTTP/1.1 500 Internal Server Error\r\n\r\nno")
+    impatient = [word.replace("gate=9", "gate=1") for word in options()]
+    result = prepared.run("up", *impatient, *GATE, command=COMMAND)
+    assert result.status == 1, result
+    assert "answers 500, not 200" in result.errors
+    assert (prepared.stubs / "web").read_text() == f"{OLD}\n"
+    assert ["rm", "-f", NEW] in prepared.docker_calls("rm")
+    assert f"accepted in container:{NEW}" not in events(prepared)
+    assert prepared.docker_calls("exec", PROXY)[-1][-1] == "reload"
+
+
 NO_IPTABLES = 'case "$*" in "run "*chroot*"-A RELEVE"*) exit 127 ;; esac\n'
 
 
