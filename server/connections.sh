@@ -26,11 +26,11 @@ ACCEPT='
 
 refuse_connections() { # CONTAINER INPUT|OUTPUT ADDRESS …: those that come from these addresses, or go to them
     printf '%s\n' "$1" >>.releve/refusing
-    case $2 in INPUT) side=-s ;; *) side=-d ;; esac
-    refusing=$1 hook=$2
+    of=$1 hook=$2
+    case $hook in INPUT) side=-s ;; *) side=-d ;; esac
     shift 2
-    in_network_of "$refusing" "$REFUSE" "$hook" "$side" "$@" || {
-        accept_connections "$refusing"
+    in_network_of "$of" "$REFUSE" "$hook" "$side" "$@" || {
+        accept_connections "$of"
         return 1
     }
 }
@@ -44,12 +44,12 @@ accept_connections() { # CONTAINER: again
 accept_all_connections() { # where a run has left them refused; a container that is gone has taken its rules along
     [ -s .releve/refusing ] || return 0
     running=$(ask docker ps -q --no-trunc) || fail 'docker ps failed.'
-    status=0
+    refused=''
     for container in $running; do
-        ! is_listed "$container" .releve/refusing || accept_connections "$container" || status=1
+        ! is_listed "$container" .releve/refusing || accept_connections "$container" || refused=yes
     done
-    [ "$status" -ne 0 ] || : >.releve/refusing
-    return "$status"
+    [ -z "$refused" ] || return 1
+    : >.releve/refusing
 }
 
 in_network_of() { # CONTAINER PROGRAM ARGUMENT …: with this server's own commands
