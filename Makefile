@@ -45,7 +45,8 @@ new-app:
 faults:
 	tools/python-env
 	rm -f .releve/faults.jsonl
-	RELEVE_FAULTS=all $(PYTHON) -m pytest --numprocesses 2 tests/e2e/faults; \
+	RELEVE_FAULTS=all $(PYTHON) -m pytest --numprocesses 2 tests/e2e/faults tests/e2e/test_rolling.py \
+	    -k 'faults or whatever_is_killed'; \
 	status=$$?; $(PYTHON) -m tests.e2e.faults.report && exit $$status
 
 bench:

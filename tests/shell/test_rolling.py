@@ -104,6 +104,15 @@ def events(server: Server) -> list[str]:
     return short
 
 
+def kill_at(server: Server, pattern: str) -> None:
+    """A run that is killed with -9 at a docker command, as if nobody had seen what it did."""
+    kill = 'pkill -9 -f "rollout.sh up --directory $PWD "'
+    server.behave(f'case "$*" in {pattern}) {kill} ;; esac\n{CONTAINERS}')
+    assert run(server, "up").status != 0
+    server.behave(CONTAINERS)
+    (server.stubs / "record").unlink()
+
+
 def in_order(server: Server, *expected: str) -> bool:
     """Whether these were done one after the other, whatever else was done between them or beside them."""
     done = iter(events(server))
@@ -173,11 +182,7 @@ def test_where_the_server_has_no_iptables_the_release_is_tried_and_the_risk_is_n
 
 
 def test_connections_that_a_killed_run_has_left_refused_are_accepted_first(prepared: Server) -> None:
-    kill = 'pkill -9 -f "rollout.sh up --directory $PWD "'
-    prepared.behave(f'case "$*" in "stop {OLD}") {kill} ;; esac\n{CONTAINERS}')
-    assert run(prepared, "up").status != 0
-    prepared.behave(CONTAINERS)
-    (prepared.stubs / "record").unlink()
+    kill_at(prepared, f'"stop {OLD}"')
     result = run(prepared, "up")
     assert result.status == 0, result
     assert in_order(prepared, ACCEPTED, REFUSED, f"stop {OLD}", ACCEPTED)
@@ -185,11 +190,7 @@ def test_connections_that_a_killed_run_has_left_refused_are_accepted_first(prepa
 
 def test_a_container_that_was_killed_while_it_was_guarded_goes(prepared: Server) -> None:
     (prepared.directory / ".releve/boot").write_text("150\n")
-    kill = 'pkill -9 -f "rollout.sh up --directory $PWD "'
-    prepared.behave(f'case "$*" in "run "*chroot*INPUT*) {kill} ;; esac\n{CONTAINERS}')
-    assert run(prepared, "up").status != 0
-    prepared.behave(CONTAINERS)
-    (prepared.stubs / "record").unlink()
+    kill_at(prepared, '"run "*chroot*INPUT*')
     result = run(prepared, "up")
     assert result.status == 0, result
     assert ["rm", "-f", NEW] in prepared.docker_calls("rm")
@@ -294,11 +295,7 @@ def test_where_nothing_is_watched_a_worker_that_does_not_stop_brings_the_old_rel
 
 
 def test_a_killed_run_is_gone_on_with_and_its_container_is_not_made_twice(prepared: Server) -> None:
-    kill = 'pkill -9 -f "rollout.sh up --directory $PWD "'
-    prepared.behave(f'case "$*" in "start {NEW}") {kill} ;; esac\n{CONTAINERS}')
-    assert run(prepared, "up").status != 0
-    prepared.behave(CONTAINERS)
-    (prepared.stubs / "record").unlink()
+    kill_at(prepared, f'"start {NEW}"')
     result = run(prepared, "up")
     assert result.status == 0, result
     assert "create web" not in events(prepared)
