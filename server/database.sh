@@ -83,13 +83,31 @@ find_database() { # sets backup_service, unless it is configured: the only servi
     case $backup_service in
         '' | *"$IFS"*)
             refuse 'Which service is the database is not known, so no dump can be made, and nothing is migrated without.' \
-                'Set backup.service; or backup.command, for another database than PostgreSQL.'
+                'Set backup.service; for another database than PostgreSQL, backup.command as well.'
             ;;
     esac
 }
 
 in_database() { # COMMAND …: in the database's container
     in_time docker compose exec -T "$backup_service" "$@" 2>>"$log"
+}
+
+dump_with_command() { # into $dump.part
+    case $IFS$services$IFS in
+        *"$IFS$backup_service$IFS"*) ;;
+        *)
+            each "$backup_command" in_database </dev/null >"$dump.part"
+            return
+            ;;
+    esac
+    # A database in a file of the application, or none of this server's: the application may be stopped, and has the client.
+    oneoff_output=$dump.part
+    status=0
+    : >"$dump.part"
+    # By a shell: an entrypoint of the image's might print something of its own.
+    each "$backup_command" oneoff dump --entrypoint sh "$backup_service" -c 'exec "$@"' sh || status=$?
+    oneoff_output=$log
+    return "$status"
 }
 
 # Programs for the database's container: the official image's variables say whose the database is.
@@ -109,7 +127,7 @@ dump_database() { # NAME: sets dump: a file that holds all, only its owner can r
     note_command "dump of the service $backup_service"
     remove_unfinished_dumps
     if [ -n "$backup_command" ]; then
-        each "$backup_command" in_database </dev/null >"$dump.part" || fail_dump 'The dump fails (backup.command).'
+        dump_with_command || fail_dump 'The dump fails (backup.command).'
         [ -s "$dump.part" ] || fail_dump 'The dump is empty (backup.command).'
     else
         postgres 'exec pg_dump --format=custom --username="$user" --dbname="$name"' </dev/null >"$dump.part" ||

@@ -123,6 +123,32 @@ STATUS_OF_RAILS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("service", "command"),
+    [("mysql", '"compose exec -T mysql bin/dump --all"'), ("web", '*"--entrypoint sh web -c "*" bin/dump --all"')],
+)
+def test_another_database_is_dumped_in_its_own_container_or_in_one_of_the_application_which_is_stopped(
+    prepared: Server, service: str, command: str
+) -> None:
+    prepared.behave(f'{PENDING}\ncase "$*" in {command}) echo all of it; exit ;; esac')
+    how = ("--backup-service", service, "--backup-command", "bin/dump", "--backup-command", "--all")
+    result = run(prepared, "up", *MIGRATE, *how)
+    assert result.status == 0, result
+    (dump,) = (prepared.directory / ".releve/backups").iterdir()
+    assert dump.read_text() == "all of it\n"
+    assert not any("pg_restore" in call for call in prepared.docker_calls())
+
+
+def test_an_empty_dump_is_none_and_nothing_is_migrated(prepared: Server) -> None:
+    prepared.behave(PENDING)
+    forget_calls(prepared)
+    result = run(prepared, "up", *MIGRATE, "--backup-service", "web", "--backup-command", "true")
+    assert result.status == 1
+    assert "The dump is empty (backup.command)" in result.errors
+    assert "migrate" not in phases(prepared)
+    assert list((prepared.directory / ".releve/backups").iterdir()) == []
+
+
 @pytest.mark.parametrize("case", STATUS_OF_RAILS)
 def test_what_rails_says_of_the_migrations_is_understood_before_anything_changes(prepared: Server, case: str) -> None:
     said, status, done, refusal = STATUS_OF_RAILS[case]
