@@ -192,8 +192,10 @@ def install_command(script: Script, app: AppSettings) -> str:
         # The repository keeps the Compose file: the server needs none yet.
         *(("--compose-file-follows",) if app.compose_file else ()),
     )
-    # The script runs from a variable, not from a file: when a check fails, nothing has been written.
-    return f'script=$(cat) && RELEVE_SCRIPT="$script" sh -c "$script" {shlex.join(["rollout.sh", "install", *options])}'
+    # From a file elsewhere: when a check fails, nothing has been written where the application is. An argument or a
+    # variable would not do: Linux limits each to 128 KiB (MAX_ARG_STRLEN).
+    install = f'sh "$file" {shlex.join(["install", *options])}'
+    return f'file=$(mktemp) && cat >"$file" && {{ {install}; status=$?; rm -f -- "$file"; exit "$status"; }}'
 
 
 def step_command(step: Step, script: Script, settings: Settings, image: ImageReference, actor: str) -> str:

@@ -6,7 +6,7 @@ BLANK_LINE=${BLANK_LINE%x} # between the headers and the body of an HTTP respons
 
 state_of() { # CONTAINER …: a line for each; when one changes, the container stopped or was started again
     ask docker inspect --format \
-        '{{.Name}} {{.State.Status}}, restarts: {{.RestartCount}}, started: {{.State.StartedAt}}' "$@"
+        '{{.Name}} {{.State.Status}}, restarts: {{.RestartCount}}, started: {{.State.StartedAt}}, process: {{.State.Pid}}' "$@"
 }
 
 addresses_of() { # CONTAINER: where this server reaches it
@@ -65,7 +65,14 @@ answers() { # ADDRESS: whether it answers as wanted; sets problem
 
 all_answer() { # CONTAINER …: whether each answers on one of its addresses
     for container in "$@"; do
-        addresses=$(addresses_of "$container") || return 1
+        # Asking Docker takes longer than asking the application: once for as long as the container runs (note_state).
+        case $located in
+            "$container$IFS"?*) addresses=${located#*"$IFS"} ;;
+            *)
+                addresses=$(addresses_of "$container") || return 1
+                located=$container$IFS$addresses
+                ;;
+        esac
         answered=''
         for address in $addresses; do
             ! answers "$address" || answered=yes
@@ -91,10 +98,18 @@ find_containers() { # sets containers: those of the services, each of which must
     done
 }
 
-note_state() { # of $containers, all of which must run: sets start
+note_state() { # of $containers, all of which must run: sets start; and processes, where this server shows them
+    located=''
     start=$(each "$containers" state_of) || fail 'docker inspect failed.'
     down=$(printf '%s\n' "$start" | sed '/^[^ ]* running,/d')
     [ -z "$down" ] || fail_with_logs "Not running: $down"
+    processes=$(printf '%s\n' "$start" | sed -n 's/.*, process: \([1-9][0-9]*\)$/\1/p')
+    # An Engine elsewhere, in a virtual machine for one, means other processes by these numbers.
+    numbers=$processes$IFS
+    for container in $containers; do
+        grep -qsF -- "$container" "/proc/${numbers%%"$IFS"*}/cgroup" || processes=''
+        numbers=${numbers#*"$IFS"}
+    done
 }
 
 await_health() { # until each of $web_containers answers as wanted; not longer than one of $containers runs
@@ -109,8 +124,14 @@ await_health() { # until each of $web_containers answers as wanted; not longer t
 }
 
 still_running() { # since note_state
+    ! processes_are_there || return 0
     state=$(each "$containers" state_of) || state='It is gone.'
     [ "$state" = "$start" ] || fail_with_logs "A container stopped or was started again: $state"
+}
+
+processes_are_there() { # which costs nothing to ask; Docker is asked when one is gone, or they are not to be seen
+    [ -n "$processes" ] || return 1
+    for process in $processes; do [ -d "/proc/$process" ] || return 1; done
 }
 
 watch() { # for the time that app.health.settle gives: a release may turn healthy and die
@@ -135,7 +156,7 @@ watch() { # for the time that app.health.settle gives: a release may turn health
     say "watched it for $settle s"
 }
 
-POLL=20 # hundredths of a second between two questions whether it serves
+POLL=10 # hundredths of a second between two questions whether it serves
 PATIENCE=300 # hundredths of a second without a good answer, after which a release that was healthy counts as dead
 
 fail_with_logs() { # MESSAGE: with the last lines of each service

@@ -35,13 +35,13 @@ step_install() {
         prepare_candidate
     fi
     [ ! -e .releve ] || [ -w .releve ] || refuse "$(id -un) cannot write in $directory/.releve."
-    case $(printf '%s\n' "$script" | sha256sum) in
+    case $(sha256sum <"$0") in
         "$hash"*) ;;
         *) refuse "What arrived is not $script_name." 'Try again.' ;;
     esac
     mkdir -p .releve/bin
     chmod 700 .releve .releve/bin
-    printf '%s\n' "$script" >".releve/bin/.$script_name.$$"
+    cat -- "$0" >".releve/bin/.$script_name.$$"
     mv -f -- ".releve/bin/.$script_name.$$" ".releve/bin/$script_name"
     keep_newest 5 .releve/bin
     say "Docker Compose $compose_version; $script_name is in place"

@@ -4,7 +4,7 @@
 #
 #   sh rollout.sh STEP --directory DIR --service NAME [--service NAME …] --timeout SECONDS [OPTION …] [-- COMMAND …]
 #
-#   install        checks the server and writes this script, given in RELEVE_SCRIPT, to DIR/.releve/bin/<--script-name>
+#   install        checks the server and copies this script, wherever it was put, to DIR/.releve/bin/<--script-name>
 #   pull           checks the project and pulls the image; stops nothing, and changes no file of the project
 # --strategy in-place (in_place.sh), after that:
 #   stop           sets the image of the services in the Compose file, and stops them
@@ -349,8 +349,7 @@ main() {
     pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page='' worker_quiet='' trial='' proxies=''
     backup_service='' backup_database='' backup_user='' backup_command='' backup_keep=5 restore_on_failure=''
     digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' oneoff_file='' project_name=''
-    step='' reported='' log='' override='' script=${RELEVE_SCRIPT-}
-    unset RELEVE_SCRIPT
+    step='' reported='' log='' override='' located='' processes='' publishing='' looking='' ready=''
     # A file opened by this script must not become one of the standard streams, should the caller have closed one.
     [ -e /proc/self/fd/0 ] || exec </dev/null
     [ -e /proc/self/fd/1 ] || exec >/dev/null

@@ -61,7 +61,7 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
     set +e
     (
         set -e
-        trap wait EXIT # for what it does in the background
+        trap end_readiness EXIT
         replace_release
     )
     status=$?
@@ -112,7 +112,6 @@ replace_release() {
         migrate_database
     fi
     run_tasks "$before_up"
-    publishing=''
     if [ -n "$assets" ]; then
         begin publish
         publish "$(published_name)" &
@@ -128,7 +127,7 @@ replace_release() {
     oneoff_file=$compose_file
     if [ "$strategy" = rolling ]; then switch_beside; else switch; fi
     begin verify
-    check_public
+    if [ -n "$looking" ]; then wait "$looking" || exit 1; else check_public; fi
 }
 
 await_published() { # before anything of the new release starts
@@ -196,7 +195,7 @@ commit() {
 # ------------------------------------------------------------------------------------------------------- and its restore
 
 note_old_health() { # sets old_health: what the old release must be again, should it be put back
-    old_health=none
+    old_health=none located=''
     note_addresses
     web_containers=$(containers_of "$web" --filter status=running) || fail 'docker ps failed.'
     [ -n "$web_containers" ] || return 0
@@ -220,7 +219,7 @@ put_back() { # the old release, or what was there; says what is so in the end
     set +e
     (
         set -e
-        trap wait EXIT
+        trap end_readiness EXIT
         restore
     )
     status=$?
@@ -326,7 +325,8 @@ await_old_release() { # CONTAINERS of its first service: as healthy as it was
         none) return 0 ;;
         status) contains='' ;;
     esac
-    until each "$web_containers" all_answer; do
+    # It may be started again meanwhile, and elsewhere.
+    until located='' && each "$web_containers" all_answer; do
         clock
         [ "$now" -lt "$deadline" ] || fail_with_logs "'$web' does not answer as it did: $problem."
         sleep 0.2

@@ -144,12 +144,13 @@ class Server:
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def install(self, *options: str, text: str | None = None, script_name: str | None = None) -> Result:
-        """Install the script as release/steps.py does it: by a variable."""
+        """Installs the script as release/steps.py does it: from a file that is elsewhere."""
         text = TEXT if text is None else text
         digest = hashlib.sha256(text.encode()).hexdigest()
         arguments = self.command("install", "--script-name", script_name or f"rollout-{digest[:12]}.sh", *options)
-        text = text.removesuffix("\n")
-        return self.run_exactly(["sh", "-c", text, "rollout.sh", *arguments[2:]], more={"RELEVE_SCRIPT": text})
+        sent = self.home / "sent.sh"
+        sent.write_text(text)
+        return self.run_exactly(["sh", str(sent), *arguments[2:]])
 
     def variables(self) -> dict[str, str]:
         return {

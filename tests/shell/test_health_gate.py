@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
 import time
 
 import pytest
@@ -122,6 +124,28 @@ def test_a_container_that_restarts_while_it_is_asked_fails_at_once(released: Ser
     assert time.monotonic() - began < 10
     assert result.status == 1
     assert "A container stopped or was started again" in result.errors
+
+
+def test_docker_is_asked_about_a_container_again_only_when_its_process_is_gone(released: Server) -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        # Its process is recognised by the container's id in the name of its control group; a colon is in all of these.
+        released.answer("project", "web running :\n")
+        released.answer("state", f"/shop-web-1 running, restarts: 0, started: x, process: {process.pid}\n")
+        released.answer("response", "")
+        released.place_command("sleep", released.stubs / "slept")
+        (released.stubs / "slept").write_text(
+            '#!/bin/sh\necho slept >>"$STUBS/sleeps"\nif [ "$(wc -l <"$STUBS/sleeps")" -eq 5 ]; then\n'
+            f'    kill {process.pid}; echo "/shop-web-1 exited" >"$STUBS/state.answer"\nfi\nexec /bin/sleep "$@"\n'
+        )
+        (released.stubs / "slept").chmod(0o755)
+        threading.Thread(target=process.wait, daemon=True).start()  # a process that nobody waits for is still there
+        result = verify(released, timeout=30)
+    finally:
+        process.kill()
+    assert result.status == 1
+    assert "A container stopped or was started again: /shop-web-1 exited" in result.errors
+    assert len([call for call in released.docker_calls("inspect") if "RestartCount" in call[2]]) == 2
 
 
 def test_a_container_of_another_image_fails_although_it_answers(released: Server) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from release import steps
+from settings import AppSettings
 from tests.shell.server import TEXT, Server
 
 
@@ -28,6 +30,21 @@ def test_the_script_is_written_for_its_owner_alone_and_is_the_same_byte_for_byte
     assert script.stat().st_mode & 0o777 == 0o600
     assert (server.directory / ".releve").stat().st_mode & 0o777 == 0o700
     assert [path.name for path in server.directory.iterdir() if path.name != ".releve"] == ["docker-compose.yml"]
+
+
+def test_the_command_line_takes_a_script_of_any_size_and_leaves_nothing_elsewhere(server: Server) -> None:
+    script = steps.Script(TEXT + "# more\n" * 50_000)
+    app = AppSettings(directory=str(server.directory), services=("web",))
+    temporary = server.home / "tmp"
+    temporary.mkdir()
+    command = ["sh", "-c", steps.install_command(script, app)]
+    result = server.run_exactly(command, stdin=script.text, more={"TMPDIR": str(temporary)})
+    assert result.status == 0, result
+    assert scripts(server) == [script.name]
+    assert list(temporary.iterdir()) == []
+    without_engine(server)
+    assert server.run_exactly(command, stdin=script.text, more={"TMPDIR": str(temporary)}).status == 1
+    assert list(temporary.iterdir()) == []
 
 
 def test_the_newest_scripts_are_kept(server: Server) -> None:
@@ -134,10 +151,8 @@ def test_a_missing_tool_is_named(server: Server, tool: str) -> None:
             if program.name != tool and not link.exists() and not link.is_symlink():
                 link.symlink_to(program)
     before = snapshot(server)
-    text = TEXT
     arguments = server.command("install", "--script-name", "rollout-0123456789ab.sh")
-    more = {"PATH": str(only), "RELEVE_SCRIPT": text}
-    result = server.run_exactly([str(only / "sh"), *arguments[1:]], more=more)
+    result = server.run_exactly([str(only / "sh"), *arguments[1:]], more={"PATH": str(only)})
     assert result.status == 1
     assert f"The server has no command '{tool}'" in result.errors
     assert snapshot(server) == before
