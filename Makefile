@@ -44,7 +44,7 @@ new-app:
 
 faults:
 	tools/python-env
-	rm -f .releve/faults.jsonl
+	rm -rf .releve/faults
 	RELEVE_FAULTS=all $(PYTHON) -m pytest --numprocesses 2 tests/e2e/faults tests/e2e/test_rolling.py \
 	    -k 'faults or whatever_is_killed'; \
 	status=$$?; $(PYTHON) -m tests.e2e.faults.report && exit $$status

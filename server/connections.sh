@@ -9,8 +9,12 @@
 
 REFUSE='
     set -e
-    hook=$1 side=$2
-    shift 2
+    sign=$1 hook=$2 side=$3
+    shift 3
+    until [ ! "$sign" ] || [ -e "$sign/refuse" ]; do
+        [ -e "$sign/ready" ] || exit 1
+        sleep 0.02
+    done
     for address in "$@"; do
         case $address in *:*) tables=ip6tables ;; *) tables=iptables ;; esac
         if "$tables" -w 5 -N RELEVE 2>/dev/null; then "$tables" -w 5 -I "$hook" -j RELEVE; fi
@@ -26,13 +30,62 @@ ACCEPT='
 
 refuse_connections() { # CONTAINER INPUT|OUTPUT ADDRESS …: those that come from these addresses, or go to them
     printf '%s\n' "$1" >>.releve/refusing
-    of=$1 hook=$2
-    case $hook in INPUT) side=-s ;; *) side=-d ;; esac
-    shift 2
-    in_network_of "$of" "$REFUSE" "$hook" "$side" "$@" || {
-        accept_connections "$of"
+    process=$(printf '%s' "$ready" | sed -n "s/ $1\$//p")
+    if [ -n "$process" ]; then
+        : >"$scratch/refuse"
+        ! wait "$process" || return 0
+    fi
+    set_rules '' "$@" || {
+        accept_connections "$1"
         return 1
     }
+}
+
+ready_to_refuse() { # CONTAINER INPUT|OUTPUT ADDRESS …: what refuse_connections is about to do: a rule is set at once, but the
+    # container that sets it takes a while to start. Sets ready
+    : >"$scratch/ready"
+    set_rules "$scratch" "$@" &
+    ready="$ready$! $1$IFS"
+}
+
+end_readiness() { # of a rollout that has ended otherwise, and of all else in the background
+    rm -f -- "$scratch/ready"
+    wait
+}
+
+set_rules() { # DIRECTORY|'' CONTAINER INPUT|OUTPUT ADDRESS …: when there is the sign `refuse` in the directory, or now
+    sign=$1 of=$2 hook=$3
+    case $hook in INPUT) side=-s ;; *) side=-d ;; esac
+    shift 3
+    in_network_of "$of" "$REFUSE" "$sign" "$hook" "$side" "$@"
+}
+
+await_accepted() { # CONTAINER …: until the application has accepted the connections that wait in its queue. Behind slow requests
+    # they may wait for a while, and are reset when it stops
+    waiting=$(ask docker inspect --format '{{.State.Pid}}' "$@") || fail 'docker inspect failed.'
+    clock
+    limit=$((now + MOST_WAITING * 100))
+    for process in $waiting; do
+        while has_queue "$process"; do
+            clock
+            if [ "$now" -ge "$limit" ] || [ "$now" -ge "$deadline" ]; then
+                say "notice: connections still wait for the old container of '$web', and are lost"
+                return 0
+            fi
+            sleep 0.05
+        done
+    done
+}
+
+MOST_WAITING=30 # seconds
+
+has_queue() { # PROCESS: whether connections to --port wait in its network, where this server shows that (proc_pid_net(5)): in
+    # state 0A, LISTEN, the second half of tx_queue:rx_queue is their number
+    queue=0
+    awk -v port="$(printf ':%04X' "$port")" '
+        $4 == "0A" && substr($2, length($2) - 4) == port && $5 !~ /:0+$/ { found = 1 }
+        END { exit found ? 3 : 0 }' "/proc/$1/net/tcp" "/proc/$1/net/tcp6" 2>/dev/null || queue=$?
+    [ "$queue" -eq 3 ]
 }
 
 accept_connections() { # CONTAINER: again
@@ -55,7 +108,8 @@ accept_all_connections() { # where a run has left them refused; a container that
 in_network_of() { # CONTAINER PROGRAM ARGUMENT …: with this server's own commands
     joined=$1 program=$2
     shift 2
-    run_as_root network --network "container:$joined" --cap-add NET_ADMIN --security-opt label=disable \
+    run_as_root "network-$(printf '%s' "$joined" | cut -c 1-12)" --network "container:$joined" \
+        --cap-add NET_ADMIN --security-opt label=disable \
         --env "PATH=$PATH:/usr/sbin:/sbin" --mount type=bind,source=/,target=/host \
         --entrypoint chroot "$repository@$digest" /host sh -c "$program" sh "$@"
 }

@@ -73,6 +73,11 @@ show_proxies() { # asks|once, the new container, started at $started_at: returns
     case $1:$proxies:$stale in once::?*) pause_until $((started_at + UNKNOWN_PROXY * 100)) ;; esac
 }
 
+ready_to_lead_away() { # from $stale, which is still to serve for a while
+    gone=$(each "$stale" addresses_in_networks) || fail 'docker inspect failed.'
+    [ -z "$gone" ] || for proxy in $proxies; do each "$gone" ready_to_refuse "${proxy#* }" OUTPUT; done
+}
+
 lead_proxies_away() { # from $stale: what is connected ends what it does, and nobody connects any more
     gone=$(each "$stale" addresses_in_networks) || fail 'docker inspect failed.'
     for proxy in $proxies; do

@@ -51,13 +51,14 @@ switch_beside() { # the new containers in, and the old ones out
     accept_all_connections || fail "The proxy refuses connections since a run that was killed: this server's iptables fails." \
         'Nothing was stopped. Restart the proxy.'
     [ -z "$stale" ] || find_proxies "${stale%%"$IFS"*}"
-    await_published
     clock
     started_at=$now
     [ -n "$fresh" ] || start_beside
+    await_published
     [ -n "$stale" ] || find_proxies "${fresh%%"$IFS"*}"
     # Before it listens: these would ask soon anyway, and turn to the old one meanwhile.
     show_proxies asks
+    [ -z "$stale" ] || [ "$settle" -gt 0 ] || ready_to_lead_away
     begin gate
     web_containers=$fresh
     containers=$fresh
@@ -82,6 +83,8 @@ switch_beside() { # the new containers in, and the old ones out
     else
         # Nothing is watched: the old container's end need not wait for that of the workers.
         drain
+        (begin verify && check_public) &
+        looking=$!
         await_retired
     fi
     bring_up_whole
@@ -173,6 +176,7 @@ guard() { # $fresh: the proxies cannot connect to it
 }
 
 try_release() { # in a container of the new release that nobody else finds
+    await_published
     begin gate
     trial=$oneoff_name-trial
     note_command "docker compose run --name $trial $web"
@@ -202,7 +206,9 @@ make_containers() { # NUMBER|'' SERVICE …: those that are missing, with NUMBER
     if starts_at_once; then # see compose_up
         logged docker compose create --no-recreate ${scale:+"--scale=$scale"} "$@" ||
             fail "The containers of $(words "$@") cannot be made."
+        await_published
     else
+        await_published
         # A number can be given for a service only where it is meant, too; without one, Compose would make it what it was.
         [ -n "$scale" ] || set -- "$web" "$@"
         scale=${scale:-$web=$(all_containers "$web" | wc -l)}
@@ -283,6 +289,7 @@ remove_unfit() { # those of $stale that a run left which did not come far enough
 drain() { # $stale: requests in flight have the service's stop_grace_period. The proxies are told in the background
     [ -n "$stale" ] || return 0
     lead_proxies_away
+    each "$stale" await_accepted
     each "$stale" logged docker stop || fail "The old container of '$web' cannot be stopped."
     tell_proxies &
     each "$stale" logged docker rm || fail "The old container of '$web' cannot be removed."

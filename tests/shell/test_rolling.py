@@ -47,6 +47,15 @@ case "$*" in
     'exec '*' -s reload') echo reloaded >>"$STUBS/reloads"; exit ;;
     'top '*'pid,args') echo "$(wc -l <"$STUBS/reloads" 2>/dev/null || echo 0) ? nginx: worker process"; exit ;;
     'top '*) printf 'PID RSS\\n1 1000\\n'; exit ;;
+    'run '*" $PWD/.releve/tmp OUTPUT -d "*) # the container that sets its rule at a sign
+        until [ -e .releve/tmp/refuse ]; do
+            [ -e .releve/tmp/ready ] || exit 1
+            sleep 0.02
+        done
+        for word; do :; done
+        printf 'docker\\037refused\\037%s\\037\\036' "$word" >>"$STUBS/record"
+        exit
+        ;;
 esac
 """
 
@@ -93,11 +102,12 @@ def events(server: Server) -> list[str]:
                 short.append(f"{verb} {rest[-1]}")
             case ["run", *_, "chroot", _, _, _, _, _, "sh"]:
                 short.append(f"accepted in {call[call.index('--network') + 1]}")
-            case ["run", *_, "chroot", _, _, _, _, _, "sh", hook, _, address]:
-                short.append(f"{hook} {address} refused in {call[call.index('--network') + 1]}")
+            case ["run", *_, "chroot", _, _, _, _, _, "sh", sign, hook, _, address]:
+                refused = "ready to be refused" if sign else "refused"
+                short.append(f"{hook} {address} {refused} in {call[call.index('--network') + 1]}")
             case ["run", *_] if "--name" in call:
                 short.append(call[call.index("--name") + 1].rpartition("-")[2])
-            case ["start" | "stop" as verb, *rest] | ["rm" as verb, *rest] if rest[0] != "-f":
+            case ["start" | "stop" | "refused" as verb, *rest] | ["rm" as verb, *rest] if rest[0] != "-f":
                 short.append(f"{verb} {' '.join(rest)}")
             case ["exec", container, *rest] if rest[-1] != "-T":
                 short.append(f"{' '.join(rest)} in {container}")
@@ -120,14 +130,15 @@ def in_order(server: Server, *expected: str) -> bool:
 
 
 RELOADED = f"nginx -s reload in {PROXY}"
-REFUSED = f"OUTPUT address-of-{OLD} refused in container:{PROXY}"
+READY = f"OUTPUT address-of-{OLD} ready to be refused in container:{PROXY}"
+REFUSED = f"refused address-of-{OLD}"
 ACCEPTED = f"accepted in container:{PROXY}"
 
 
 def test_the_old_container_stops_when_the_new_one_serves_and_no_proxy_connects_to_it(prepared: Server) -> None:
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert in_order(prepared, "publish", "trial", "create web", f"start {NEW}", RELOADED, REFUSED, f"stop {OLD}")
+    assert in_order(prepared, "publish", "trial", "create web", f"start {NEW}", RELOADED, READY, REFUSED, f"stop {OLD}")
     assert in_order(prepared, f"stop {OLD}", f"rm {OLD}", "create --remove-orphans")
     assert in_order(prepared, f"stop {OLD}", RELOADED, ACCEPTED)
     assert events(prepared).count(RELOADED) == 2

@@ -1,6 +1,6 @@
 """What the rows of the fault matrix measured, and docs/faults.md, which is written from that alone.
 
-python -m tests.e2e.faults.report     writes docs/faults.md from the last results of each row
+python -m tests.e2e.faults.report     writes the sections of docs/faults.md from the last results of each row
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
+from benchmark import report
 from tests.e2e.faults.rows import Fault, Row, SubStep
 from tests.e2e.harness import CHECKOUT
 
-RESULTS = CHECKOUT / ".releve" / "faults.jsonl"
-"""Outside the sandbox, which goes when the tests end."""
+RESULTS = CHECKOUT / ".releve" / "faults"
+"""A file for each kind of row. Outside the sandbox, which goes when the tests end."""
 PAGE = CHECKOUT / "docs" / "faults.md"
+HEADING = "# The fault matrix"
 
 
 @dataclass
@@ -45,41 +48,72 @@ class Line:
     passed: bool = False
 
 
-class Report:
-    """Collects lines in a file, a line each, so that an interrupted run loses none."""
+@dataclass
+class Kill:
+    """What was measured of one rollout of `rolling` that was killed, and of the next one.
 
-    @contextmanager
-    def line(self, row: Row) -> Iterator[Line]:
-        """A row's line, which is kept in every outcome."""
-        line = Line(str(row.sub_step), str(row.fault), row.back, row.pulumi)
-        try:
-            yield line
-            line.passed = True
-        finally:
-            RESULTS.parent.mkdir(exist_ok=True)
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dataclasses.asdict(line)) + "\n")
+    proxy:      how nginx finds the application
+    place:      what the rollout was about to do; killed: what was killed there; back: the tag was set back afterwards
+    status:     exit status of the rollout that was killed
+    containers: how many the web service had then
+    requests:   of visitors, from before the first rollout until after the next one; failed: those without an answer
+    """
+
+    proxy: str
+    place: str
+    killed: str
+    back: bool
+    status: int | None = None
+    containers: int = 0
+    requests: int = 0
+    failed: int = 0
+    passed: bool = False
+
+    def __str__(self) -> str:
+        """A sentence."""
+        proxy = self.proxy.replace("-", " ")
+        return f"{self.killed}, when {self.place}, nginx {proxy}, then {'back' if self.back else 'forward'}"
 
 
-def lines(results: Path) -> list[Line]:
-    """The last line of each row, in the matrix's order."""
-    found: dict[tuple[str, str], Line] = {}
-    for text in results.read_text(encoding="utf-8").splitlines():
-        line = Line(**json.loads(text))
-        found[line.sub_step, line.fault] = line
-    return [found[key] for sub_step in SubStep for fault in Fault if (key := (str(sub_step), str(fault))) in found]
+Measured = TypeVar("Measured", Line, Kill)
 
 
-def page(measured: list[Line]) -> str:
-    """docs/faults.md."""
-    held = sum(line.passed for line in measured)
-    table = "\n".join(_described(line) for line in measured)
-    return f"""# The fault matrix
+@contextmanager
+def kept(line: Measured) -> Iterator[Measured]:
+    """Keeps a row's line in every outcome, at the end of a file, so that an interrupted run loses none."""
+    try:
+        yield line
+        line.passed = True
+    finally:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        with _results(type(line)).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dataclasses.asdict(line)) + "\n")
 
-Written by `make faults` from what it measured; not edited by hand. Release 1.0.0 serves; 1.1.0, which brings a
-migration, is rolled out with the strategy `staged` on the sandbox's server, and one thing goes wrong at one command.
-Then the same release is rolled out again, or the tag is set back. **{held} of {len(measured)} rows hold.** A row holds
-when, besides what the table shows,
+
+def line_of(row: Row) -> Line:
+    """The line that a row begins with."""
+    return Line(str(row.sub_step), str(row.fault), row.back, row.pulumi)
+
+
+def _results(kind: type[Line | Kill]) -> Path:
+    return RESULTS / f"{kind.__name__.lower()}.jsonl"
+
+
+def _read(kind: type[Measured]) -> list[Measured]:
+    file = _results(kind)
+    return [kind(**json.loads(text)) for text in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def staged(measured: list[Line]) -> str:
+    """The section on the strategy `staged`: the last line of each row, in the matrix's order."""
+    found = {(line.sub_step, line.fault): line for line in measured}
+    rows = [found[key] for sub_step in SubStep for fault in Fault if (key := (str(sub_step), str(fault))) in found]
+    held = sum(line.passed for line in rows)
+    table = "\n".join(_described(line) for line in rows)
+    return f"""\
+Release 1.0.0 serves; 1.1.0, which brings a migration, is rolled out with the strategy `staged` on the sandbox's server,
+and one thing goes wrong at one command. Then the same release is rolled out again, or the tag is set back.
+**{held} of {len(rows)} rows hold.** A row holds when, besides what the table shows,
 
 - the rollout that met the fault ended with another status than 0, and no lock was held after it;
 - one release served right after it, with its page, all of its assets and its health: not asked where the script itself
@@ -98,6 +132,35 @@ when, besides what the table shows,
 """
 
 
+def rolling(measured: list[Kill]) -> str:
+    """The section on the strategy `rolling`: the last line of each row."""
+    found = {(line.proxy, line.place, line.killed, line.back): line for line in measured}
+    rows = [found[key] for key in sorted(found)]
+    held = sum(line.passed for line in rows)
+    table = "\n".join(
+        f"| {line.proxy.replace('-', ' ')} | {line.place} | {line.killed} | {line.status} | {line.containers} "
+        f"| {'back' if line.back else 'forward'} | {line.failed} of {line.requests} | {_yes(line.passed)} |"
+        for line in rows
+    )
+    return f"""\
+One release serves, with fifty requests a second, a POST and one that takes 3 s among them; another one is rolled out
+with the strategy `rolling`, and is killed with -9 where it is about to do what the table says: the script on the
+server, or `pulumi` on this side. Then the same release is rolled out again, or the tag is set back, by `pulumi up`.
+**{held} of {len(rows)} rows hold.** A row holds when the rollout that was killed ended with another status than 0 and
+left at most two containers of the web service, no request has failed from before it until after the next one, and then
+there is one container, of the release that was asked for, whose page, assets and health visitors get, and
+`docker compose up` would do nothing.
+
+| nginx | killed when | what | status | containers | next | requests failed | holds |
+|---|---|---|---|---|---|---|---|
+{table}
+"""
+
+
+def _yes(passed: bool) -> str:
+    return "yes" if passed else "**no**"
+
+
 def _described(line: Line) -> str:
     cells = (
         line.sub_step,
@@ -110,10 +173,18 @@ def _described(line: Line) -> str:
         f"{line.seconds_after:.0f}",
         line.serves_after or "nothing",
         ", ".join(line.results),
-        "yes" if line.passed else "**no**",
+        _yes(line.passed),
     )
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
+def main() -> None:
+    """Writes the sections of which there are results."""
+    if lines := _read(Line):
+        report.write(PAGE, "## The strategy `staged`, and everything that can go wrong", staged(lines), heading=HEADING)
+    if kills := _read(Kill):
+        report.write(PAGE, "## The strategy `rolling`, killed", rolling(kills), heading=HEADING)
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(lines(RESULTS)), encoding="utf-8")
+    main()

@@ -10,8 +10,8 @@ from tempfile import TemporaryFile
 import pytest
 
 from tests.e2e.conftest import PORTS
+from tests.e2e.faults import report
 from tests.e2e.faults.injection import Action, Injection, small_disk
-from tests.e2e.faults.report import Report
 from tests.e2e.faults.rows import POLLED, ROWS, STOPPED, WHERE, Fault, Row, SubStep
 from tests.e2e.faults.stage import NEW, OLD, Run, Stage, log_of, setting
 from tests.e2e.harness import Result, Sandbox, placed, project_of, steps_run
@@ -31,13 +31,8 @@ def stage(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield stage
 
 
-@pytest.fixture(scope="module")
-def report() -> Report:
-    return Report()
-
-
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_a_release_serves_and_the_next_rollout_puts_everything_in_order(row: Row, stage: Stage, report: Report) -> None:
+def test_a_release_serves_and_the_next_rollout_puts_everything_in_order(row: Row, stage: Stage) -> None:
     stage.bring_to_old()
     others = stage.others()
     stage.application.sql(
@@ -47,7 +42,7 @@ def test_a_release_serves_and_the_next_rollout_puts_everything_in_order(row: Row
     history = len(stage.results())
     containers = stage.application.containers()
 
-    with report.line(row) as line, ExitStack() as changes:
+    with report.kept(report.line_of(row)) as line, ExitStack() as changes:
         if row.back:
             # A database that has been migrated is otherwise put back by hand, before the old release may return.
             changes.enter_context(setting(stage.project, {"backup": {"restoreOnFailure": True}}))
