@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from benchmark.command import PROJECT, run
+from benchmark.command import PROJECT, run, timed
 
 VERSIONS = ("1.0.0", "1.1.0")
 PRECOMPILE = ("bundle", "exec", "rails", "assets:precompile")
@@ -32,12 +32,12 @@ class Outcome:
 
     seconds: from the command to its end
     own:     the seconds for which the site did not answer, as the rollout itself has measured it, where it does
-    output:  what it printed
+    lines:   what it printed, where that is of interest, with the seconds after which each line came
     """
 
     seconds: float
-    own: float | None
-    output: str
+    own: float | None = None
+    lines: Sequence[tuple[float, str]] = ()
 
 
 class ByHand:
@@ -63,8 +63,8 @@ class ByHand:
             until curl -sf -o /dev/null {self.url}; do sleep 0.1; done
         """
         started = time.monotonic()
-        output = run("sandbox/ssh", SERVER, "sh", "-c", script)
-        return Outcome(time.monotonic() - started, None, output)
+        run("sandbox/ssh", SERVER, "sh", "-c", script)
+        return Outcome(time.monotonic() - started)
 
 
 class WithPulumi:
@@ -89,12 +89,10 @@ class WithPulumi:
         self.config["releve:app"]["precompile"] = list(self.precompile)
         document = yaml.safe_load(self._file.read_text()) if self._file.exists() else {}
         self._file.write_text(yaml.safe_dump((document or {}) | {"config": self.config}))
-        started = time.monotonic()
-        output = run("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, cwd=self.project)
-        seconds = time.monotonic() - started
+        lines = timed("pulumi", "up", "--yes", "--skip-preview", "--stack", self.stack, cwd=self.project)
         outputs = json.loads(run("pulumi", "stack", "output", "--json", "--stack", self.stack, cwd=self.project))
         own = outputs.get("downtimeSeconds")
-        return Outcome(seconds, None if own is None else float(own), output)
+        return Outcome(lines[-1][0], None if own is None else float(own), lines)
 
     def remove(self) -> None:
         """Forgets the stack."""
