@@ -94,7 +94,8 @@ begin_staging() { # an empty directory for each asset path, in which any user of
 compile_assets() { # COMMAND …: with the new image, into the staging directory, while the old release serves
     overlay=$scratch/staging.json
     {
-        printf '{"services": {%s: {' "$(json "$web")"
+        # Where there is not enough of the processor for both, the running release gets four times as much of it.
+        printf '{"services": {%s: {"cpu_shares": 256, ' "$(json "$web")"
         [ -z "$precompile_memory" ] || printf '"mem_limit": %s, "memswap_limit": %s, ' \
             "$(json "$precompile_memory")" "$(json "$precompile_memory")"
         printf '"volumes": ['

@@ -297,11 +297,12 @@ def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> Non
     assert phases(prepared) == ["compile"]
 
 
-def test_memory_for_compiling_can_be_limited(server: Server) -> None:
+def test_compiling_gives_way_to_the_running_release_and_its_memory_can_be_limited(server: Server) -> None:
     server.behave(WELL + '\ncase "$*" in *-compile*) cp "$(echo .releve/tmp/staging.json)" "$STUBS/overlay" ;; esac')
     assert run(server, "pull").status == 0
     assert run(server, "precompile", "--precompile-memory", "512m").status == 0
     service = json.loads((server.stubs / "overlay").read_text())["services"]["web"]
+    assert service["cpu_shares"] == 256, "a quarter of what the running release gets"
     assert service["mem_limit"] == "512m"
     assert service["volumes"] == [
         {"type": "bind", "source": f"{server.directory}/.releve/staging/0", "target": "/app/public/packs"}
