@@ -126,6 +126,16 @@ def test_a_container_that_restarts_while_it_is_asked_fails_at_once(released: Ser
     assert "A container stopped or was started again" in result.errors
 
 
+def test_that_docker_had_no_time_left_to_answer_is_not_taken_for_a_container_that_is_gone(released: Server) -> None:
+    released.answer("response", "HTTP/1.1 500 Oops\r\n\r\nsorry")
+    released.behave(
+        'case "$*" in *RestartCount*) if [ -e "$STUBS/noted" ]; then sleep 30; exit 1; fi; touch "$STUBS/noted" ;; esac'
+    )
+    result = verify(released, timeout=3)
+    assert result.status == 1
+    assert "answers 500, not 200" in result.errors
+
+
 def test_docker_is_asked_about_a_container_again_only_when_its_process_is_gone(released: Server) -> None:
     process = subprocess.Popen(["sleep", "60"])
     try:
