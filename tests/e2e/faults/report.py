@@ -143,7 +143,7 @@ def rolling(measured: list[Kill]) -> str:
         for line in rows
     )
     return f"""\
-One release serves, with fifty requests a second, a POST and one that takes 3 s among them; another one is rolled out
+One release serves, with ten requests a second, a POST and one that takes 3 s among them; another one is rolled out
 with the strategy `rolling`, and is killed with -9 where it is about to do what the table says: the script on the
 server, or `pulumi` on this side. Then the same release is rolled out again, or the tag is set back, by `pulumi up`.
 **{held} of {len(rows)} rows hold.** A row holds when the rollout that was killed ended with another status than 0 and
