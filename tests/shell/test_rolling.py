@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.shell.server import DIGEST, IMAGE, Result, Server, side_by_side
+from tests.shell.server import DIGEST, IMAGE, SCRIPT, Result, Server, side_by_side
 from tests.shell.test_staged import COMMAND, GATE, LIMITS, MIGRATE, PENDING, WELL, history
 
 OLD, NEW, AGAIN, PROXY = "old-container", "new-container", "old-release-again", "proxy-container"
@@ -370,3 +373,20 @@ def test_a_release_that_has_served_here_is_not_tried_again(prepared: Server) -> 
     assert run(prepared, "up").status == 0
     assert "trial" not in events(prepared)
     assert "create web" in events(prepared)
+
+
+def test_a_connection_that_the_application_has_not_accepted_is_seen_as_long_as_it_waits() -> None:
+    program = f'port=$2; . {SCRIPT.with_name("connections.sh")}; has_queue "$1"'
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+
+        def has_queue() -> bool:
+            command = ["sh", "-c", program, "sh", str(os.getpid()), str(address[1])]
+            return subprocess.run(command, check=False).returncode == 0
+
+        assert not has_queue()
+        with socket.create_connection(address):
+            assert has_queue()
+            accepted, _ = server.accept()
+            with accepted:
+                assert not has_queue()
