@@ -36,9 +36,11 @@ add_forwarded_headers() { # what the proxy of the public address sends: force_ss
 
 answers() { # ADDRESS: whether it answers as wanted; sets problem
     clock
-    [ "$now" -lt "$deadline" ] || return 1
+    [ "$now" -lt "$deadline" ] || {
+        problem=${problem:-there was no time left to ask it}
+        return 1
+    }
     target=http://$1:$port$path
-    problem="no answer from $target"
     set -- "$target"
     for header in $headers; do set -- --header "$header" "$@"; done
     # -q: not the user's curlrc. The body is cut at 1 MiB.
@@ -48,7 +50,15 @@ answers() { # ADDRESS: whether it answers as wanted; sets problem
         body=${response#*"$BLANK_LINE"}
         case $head in 'HTTP/'*' 1'[0-9][0-9]*) response=$body ;; *) break ;; esac
     done
-    case $head in 'HTTP/'*' '*) ;; *) return 1 ;; esac
+    case $head in
+        'HTTP/'*' '*) ;;
+        *)
+            clock
+            # A question that the deadline cut short says less than the answer before it.
+            [ "$now" -ge "$deadline" ] && [ -n "$problem" ] || problem="no answer from $target"
+            return 1
+            ;;
+    esac
     code=${head#* }
     code=${code%%[!0-9]*}
     if [ "$code" != "$wanted_status" ]; then
@@ -70,6 +80,7 @@ all_answer() { # CONTAINER …: whether each answers on one of its addresses
             "$container$IFS"?*) addresses=${located#*"$IFS"} ;;
             *)
                 addresses=$(addresses_of "$container") || return 1
+                [ -n "$addresses" ] || problem='its container has no address'
                 located=$container$IFS$addresses
                 ;;
         esac
@@ -114,7 +125,6 @@ note_state() { # of $containers, all of which must run: sets start; and processe
 
 await_health() { # until each of $web_containers answers as wanted; not longer than one of $containers runs
     note_state
-    problem='its container has no address'
     until clock && next=$((now + POLL)) && each "$web_containers" all_answer; do
         clock
         [ "$now" -lt "$deadline" ] || fail_with_logs "'$web' does not answer as it should: $problem."

@@ -23,7 +23,7 @@ def test_a_retry_resumes_at_the_step_that_failed(deployment: Deployment, put_bac
     application.new_version("1.1.0")
     project.set("tag", "1.1.0")
     project.set("health.contains", ["this is not in the answer"])
-    project.set("health.timeout", 25)  # enough to start, so that the answer is what fails
+    project.set("health.timeout", 40)  # enough to start, so that the answer is what fails
     failed = project.up()
     assert not failed.succeeded
     assert "without 'this is not in the answer'" in failed.output

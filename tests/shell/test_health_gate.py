@@ -136,6 +136,19 @@ def test_that_docker_had_no_time_left_to_answer_is_not_taken_for_a_container_tha
     assert "answers 500, not 200" in result.errors
 
 
+def test_a_question_that_the_deadline_cuts_short_does_not_hide_the_answer_before_it(released: Server) -> None:
+    released.answer("response", "HTTP/1.1 500 Oops\r\n\r\nsorry")
+    curl = released.stubs / "curl"
+    curl.unlink()
+    curl.write_text(
+        '#!/bin/sh\n[ ! -e "$STUBS/asked" ] || exec sleep 30\ntouch "$STUBS/asked"\ncat "$STUBS/response.answer"\n'
+    )
+    curl.chmod(0o755)
+    result = verify(released, timeout=3)
+    assert result.status == 1
+    assert "answers 500, not 200" in result.errors
+
+
 def test_docker_is_asked_about_a_container_again_only_when_its_process_is_gone(released: Server) -> None:
     process = subprocess.Popen(["sleep", "60"])
     try:
