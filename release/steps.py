@@ -102,8 +102,10 @@ def _staged(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
         *_repeated("--limit", (f"{part}={_limit(part, app)}" for part in LIMITED_PARTS)),
         *("--limit", f"gate={settings.health.timeout}", "--limit", f"verify={settings.health.timeout}"),
     )
-    # The command names the assets: every step that makes or publishes them has it. An image that holds them needs none.
-    command = app.precompile if assets and app.assets_from is AssetsFrom.COMPILE else ()
+    # The command names the assets: every step that makes or publishes them has it. Those that the image holds are taken
+    # when it is pulled.
+    compiles = bool(assets) and app.assets_from is AssetsFrom.COMPILE
+    command = app.precompile if compiles else ()
 
     def step(name: StepName, *options: str) -> Step:
         return Step(name, _limit(name, app), (*common, *options), command, reads_candidate=True)
@@ -113,7 +115,7 @@ def _staged(settings: Settings, server: ServerSettings) -> tuple[Step, ...]:
     kept = ("--keep-releases", str(settings.keep_releases))
     return (
         step(StepName.PULL),
-        *((step(StepName.PRECOMPILE, *memory),) if assets else ()),
+        *((step(StepName.PRECOMPILE, *memory),) if compiles else ()),
         step(StepName.UP, *_gate(settings, server), *_transaction(settings)),
         *((after_up,) if app.after_up else ()),
         Step(StepName.PURGE, _limit(StepName.PURGE, app), (*common, *kept)),

@@ -70,6 +70,7 @@ step_pull() { # [COMMAND …]
         try_image "$@"
         sort -u -- "$scratch/mounts" >"$fits"
     fi
+    [ -z "$assets" ] || [ "$assets_from" != image ] || have_assets || take_assets_of_image
     note_prepared
 }
 

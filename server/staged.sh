@@ -29,15 +29,10 @@ step_precompile_staged() { # COMMAND …
         return 0
     fi
     begin_staging
-    if [ "$assets_from" = image ]; then
-        take_assets_of_image
-        say 'took the assets that the image holds'
-    else
-        check_dependencies
-        start_missing 'Nothing was stopped.'
-        compile_assets "$@"
-        say "compiled beside the running release: $(words "$@")"
-    fi
+    check_dependencies
+    start_missing 'Nothing was stopped.'
+    compile_assets "$@"
+    say "compiled beside the running release: $(words "$@")"
     end_staging
 }
 
@@ -47,7 +42,7 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
     require_prepared
     name_assets "$@"
     [ -z "$assets" ] || have_assets ||
-        refuse "The assets of $release_name are not here." 'Make them:  pulumi up --replace '\''**-precompile'\'
+        refuse "The assets of $release_name are not here." 'Make them:  pulumi up --replace '\''**-pull'\'
     add_forwarded_headers
     current=$(linked current)
     previous=$current

@@ -90,6 +90,18 @@ def test_a_page_loaded_before_the_switch_finds_its_assets_and_going_back_pulls_a
     assert application.serves(version)
 
 
+def test_assets_that_the_image_holds_are_published_and_nothing_is_compiled(
+    deployment: Deployment, put_back: None
+) -> None:
+    application, project, _ = serving(deployment)
+    project.set("app.assetsFrom", "image")
+    version = application.fresh_version()
+    done = project.release(version)
+    assert "took the assets that the image holds" in done.output
+    assert not compiled(done.output)
+    assert application.serves(version)
+
+
 def test_releases_beyond_those_kept_go_with_their_images_and_no_others(deployment: Deployment, put_back: None) -> None:
     application, project, _ = serving(deployment)
     project.config["releve:keepReleases"] = 1

@@ -297,6 +297,35 @@ def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> Non
     assert phases(prepared) == ["compile"]
 
 
+def from_image(server: Server, step: str) -> Result:
+    gate = GATE if step == "up" else ()
+    return server.run(step, *options(), "--assets-from", "image", *gate)
+
+
+def test_assets_that_the_image_holds_are_taken_once_when_it_is_pulled(server: Server) -> None:
+    server.behave(
+        'case "$*" in "create "*) echo holder ;; "cp -q holder:/app/public/packs/. "*) touch "$4/app.js"; esac'
+    )
+    result = from_image(server, "pull")
+    assert result.status == 0, result
+    assert "took the assets that the image holds" in result.output
+    (taken,) = (server.directory / ".releve/releases" / NAME).glob("assets-*/0/app.js")
+    forget_calls(server)
+    assert from_image(server, "pull").status == 0
+    assert server.docker_calls("cp") == []
+    assert from_image(server, "up").status == 0
+    assert phases(server) == ["publish", *UP]
+    assert taken.exists()
+
+
+def test_an_image_without_the_assets_is_noticed_when_it_is_pulled(server: Server) -> None:
+    server.behave('case "$*" in "create "*) echo holder ;; "cp "*) exit 1 ;; esac')
+    result = from_image(server, "pull")
+    assert result.status == 1
+    assert "The image has no directory /app/public/packs (app.assets, app.assetsFrom: image)." in result.errors
+    assert from_image(server, "up").status == 1, "nothing was prepared"
+
+
 def test_compiling_gives_way_to_the_running_release_and_its_memory_can_be_limited(server: Server) -> None:
     server.behave(WELL + '\ncase "$*" in *-compile*) cp "$(echo .releve/tmp/staging.json)" "$STUBS/overlay" ;; esac')
     assert run(server, "pull").status == 0

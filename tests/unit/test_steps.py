@@ -99,9 +99,11 @@ def test_staged_has_nothing_to_precompile_without_assets_or_a_command(without: d
     assert "--asset" not in planned["up"]
 
 
-def test_assets_of_the_image_need_no_command() -> None:
-    planned = commands(settings(strategy="staged", assetsFrom="image", precompile=[]))
-    assert list(planned) == STAGED
+def test_assets_of_the_image_are_taken_when_it_is_pulled() -> None:
+    planned = commands(settings(strategy="staged", assetsFrom="image"))
+    assert list(planned) == ["pull", "up", "purge"]
+    assert values(planned["pull"], "--assets-from") == ["image"]
+    assert "--asset" in planned["pull"]
     assert all("--" not in words for words in planned.values())
 
 
