@@ -125,6 +125,7 @@ note_state() { # of $containers, all of which must run: sets start; and processe
 
 await_health() { # until each of $web_containers answers as wanted; not longer than one of $containers runs
     note_state
+    problem='' # whatever was wrong with the old release
     until clock && next=$((now + POLL)) && each "$web_containers" all_answer; do
         clock
         [ "$now" -lt "$deadline" ] || fail_with_logs "'$web' does not answer as it should: $problem."

@@ -320,6 +320,7 @@ await_old_release() { # CONTAINERS of its first service: as healthy as it was
         none) return 0 ;;
         status) contains='' ;;
     esac
+    problem='' # whatever was wrong with the new one
     # It may be started again meanwhile, and elsewhere.
     until located='' && each "$web_containers" all_answer; do
         clock

@@ -96,6 +96,13 @@ class Server:
     def place_command(self, name: str, target: Path) -> None:
         (self.stubs / name).symlink_to(target)
 
+    def write_command(self, name: str, script: str) -> None:
+        """A stub of this test's own, in place of the usual one where there is one."""
+        file = self.stubs / name
+        file.unlink(missing_ok=True)  # a link to what all tests share
+        file.write_text(script)
+        file.chmod(0o755)
+
     def answer(self, name: str, text: str) -> None:
         """What a stub prints: see the stub for the names."""
         (self.stubs / f"{name}.answer").write_text(text, newline="")

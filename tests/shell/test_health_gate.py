@@ -138,12 +138,10 @@ def test_that_docker_had_no_time_left_to_answer_is_not_taken_for_a_container_tha
 
 def test_a_question_that_the_deadline_cuts_short_does_not_hide_the_answer_before_it(released: Server) -> None:
     released.answer("response", "HTTP/1.1 500 Oops\r\n\r\nsorry")
-    curl = released.stubs / "curl"
-    curl.unlink()
-    curl.write_text(
-        '#!/bin/sh\n[ ! -e "$STUBS/asked" ] || exec sleep 30\ntouch "$STUBS/asked"\ncat "$STUBS/response.answer"\n'
+    released.write_command(
+        "curl",
+        '#!/bin/sh\n[ ! -e "$STUBS/asked" ] || exec sleep 30\ntouch "$STUBS/asked"\ncat "$STUBS/response.answer"\n',
     )
-    curl.chmod(0o755)
     result = verify(released, timeout=3)
     assert result.status == 1
     assert "answers 500, not 200" in result.errors
@@ -156,12 +154,11 @@ def test_docker_is_asked_about_a_container_again_only_when_its_process_is_gone(r
         released.answer("project", "web running :\n")
         released.answer("state", f"/shop-web-1 running, restarts: 0, started: x, process: {process.pid}\n")
         released.answer("response", "")
-        released.place_command("sleep", released.stubs / "slept")
-        (released.stubs / "slept").write_text(
+        released.write_command(
+            "sleep",
             '#!/bin/sh\necho slept >>"$STUBS/sleeps"\nif [ "$(wc -l <"$STUBS/sleeps")" -eq 5 ]; then\n'
-            f'    kill {process.pid}; echo "/shop-web-1 exited" >"$STUBS/state.answer"\nfi\nexec /bin/sleep "$@"\n'
+            f'    kill {process.pid}; echo "/shop-web-1 exited" >"$STUBS/state.answer"\nfi\nexec /bin/sleep "$@"\n',
         )
-        (released.stubs / "slept").chmod(0o755)
         threading.Thread(target=process.wait, daemon=True).start()  # a process that nobody waits for is still there
         result = verify(released, timeout=30)
     finally:

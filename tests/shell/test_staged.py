@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,9 @@ def options(limits: int = 9) -> list[str]:
 GATE = ("--port", "3000", "--path", "/health", "--status", "200")
 
 
-def run(server: Server, step: str, *more: str) -> Result:
+def run(server: Server, step: str, *more: str, command: Sequence[str] = COMMAND) -> Result:
     gate = GATE if step == "up" else ()
-    return server.run(step, *options(), *gate, *more, command=() if step == "purge" else COMMAND)
+    return server.run(step, *options(), *gate, *more, command=() if step == "purge" else command)
 
 
 def prepare(server: Server) -> Server:
@@ -268,6 +269,19 @@ def test_what_cannot_be_put_back_is_no_put_back(server: Server) -> None:
     assert not (server.directory / ".releve/transaction").exists()
 
 
+def test_what_was_wrong_with_the_old_release_is_not_said_of_the_new_one(prepared: Server) -> None:
+    # The old one is asked twice, with and without what the answer should contain; the new one never answers.
+    prepared.write_command(
+        "curl",
+        '#!/bin/sh\ncase "$*" in *--include*) ;; *) exit ;; esac\necho >>"$STUBS/asked"\n'
+        '[ "$(wc -l <"$STUBS/asked")" -le 2 ] || exec sleep 30\nprintf "HTTP/1.1 500 Oops\\r\\n\\r\\n"\n',
+    )
+    result = prepared.run("up", *options(limits=3), *GATE, command=COMMAND)
+    assert result.status == 1
+    assert "'web' does not answer as it should: no answer from" in result.errors
+    assert "answers 500" not in result.errors
+
+
 def test_a_release_that_another_run_has_prepared_since_is_not_switched_to(prepared: Server) -> None:
     (prepared.directory / ".releve/prepared").write_text("3.0-0123456789ab\n")
     result = run(prepared, "up")
@@ -298,8 +312,7 @@ def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> Non
 
 
 def from_image(server: Server, step: str) -> Result:
-    gate = GATE if step == "up" else ()
-    return server.run(step, *options(), "--assets-from", "image", *gate)
+    return run(server, step, "--assets-from", "image", command=())
 
 
 def test_assets_that_the_image_holds_are_taken_once_when_it_is_pulled(server: Server) -> None:
