@@ -101,7 +101,7 @@ class ComposeRollout(pulumi.ComponentResource):
 
     def _environment_of(self, step: steps.Step) -> list[pulumi.Input[str]]:
         """The fingerprints; where assets are compiled, the preview says with them what a changed one means."""
-        if step.name is not StepName.PRECOMPILE or not step.command:
+        if step.name is not StepName.PRECOMPILE:
             return self._environment
         return [pulumi.Output.concat(one, ": a change compiles the assets again") for one in self._environment]
 

@@ -113,7 +113,6 @@ compile_assets() { # COMMAND …: with the new image, into the staging directory
 }
 
 take_assets_of_image() {
-    begin_staging
     holder=$(ask docker create --name "$oneoff_name-assets" --label "releve.project=$directory" \
         --label "releve.release=$release" "$repository@$digest" sh) || fail 'docker create failed.'
     number=0
@@ -123,8 +122,6 @@ take_assets_of_image() {
         number=$((number + 1))
     done
     remove_oneoffs
-    end_staging
-    say 'took the assets that the image holds'
 }
 
 end_staging() { # what was made is this release's from now on

@@ -70,7 +70,12 @@ step_pull() { # [COMMAND …]
         try_image "$@"
         sort -u -- "$scratch/mounts" >"$fits"
     fi
-    [ -z "$assets" ] || [ "$assets_from" != image ] || have_assets || take_assets_of_image
+    if [ -n "$assets" ] && [ "$assets_from" = image ] && ! have_assets; then
+        begin_staging
+        take_assets_of_image
+        say 'took the assets that the image holds'
+        end_staging
+    fi
     note_prepared
 }
 

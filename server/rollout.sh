@@ -13,7 +13,8 @@
 #   up             recreates the services, then brings up the whole project
 #   verify         waits until the containers of the services run the image, and the first service answers as expected
 # --strategy staged (staged.sh), after that:
-#   precompile     runs COMMAND into a directory beside, or takes the assets of the image (--assets-from image)
+#   precompile     runs COMMAND into a directory beside; with --assets-from image there is no such step, and pull takes
+#                  the assets of the image
 #   up             dumps and migrates the database if need be, publishes the assets, sets the image, recreates the
 #                  services, waits until they serve; or puts everything back
 #   after-up       runs the --after-up commands
@@ -166,7 +167,7 @@ check_arguments() { # [COMMAND …]
     case $strategy in in-place | staged | rolling) ;; *) misuse "--strategy: '$strategy' is unknown" ;; esac
     case $strategy:$step:$#:$assets in
         in-place:after-up:* | in-place:purge:*) misuse "the strategy $strategy has no step $step" ;;
-        in-place:precompile:0:*) misuse 'precompile: the command is missing' ;;
+        *:precompile:0:*) misuse 'precompile: the command is missing' ;;
         in-place:purge-assets:*:) misuse 'purge-assets: --asset is missing' ;;
         in-place:pull:* | in-place:precompile:* | in-place:*:0:*) ;;
         in-place:*) misuse "$step takes no command" ;;

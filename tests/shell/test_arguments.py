@@ -130,6 +130,7 @@ def test_wrong_usage_is_named_and_ends_with_status_2(server: Server, arguments: 
     ("step", "options", "command", "message"),
     [
         ("precompile", (), (), "precompile: the command is missing"),
+        ("precompile", ("--strategy", "staged"), (), "precompile: the command is missing"),
         ("precompile", (), ("-x",), "begins with -"),
         ("purge-assets", (), (), "purge-assets: --asset is missing"),
         ("up", (), ("rails",), "up takes no command"),
