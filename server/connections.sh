@@ -79,12 +79,15 @@ await_accepted() { # CONTAINER …: until the application has accepted the conne
 
 MOST_WAITING=30 # seconds
 
-has_queue() { # PROCESS: whether connections to --port wait in its network, where this server shows that (proc_pid_net(5)): in
-    # state 0A, LISTEN, the second half of tx_queue:rx_queue is their number
+has_queue() { # PROCESS: whether connections to --port wait in its network: the second half of tx_queue:rx_queue is their number
+    listeners "$1" | grep -qv ':0*$'
+}
+
+listeners() { # PROCESS: prints tx_queue:rx_queue of each socket in its network that listens on --port, which is state 0A, where
+    # this server shows that (proc_pid_net(5))
     # One of the files may not be there, which ends some awks.
-    cat "/proc/$1/net/tcp" "/proc/$1/net/tcp6" 2>/dev/null | awk -v port="$(printf ':%04X' "$port")" '
-        $4 == "0A" && substr($2, length($2) - 4) == port && $5 !~ /:0+$/ { found = 1 }
-        END { exit !found }'
+    cat "/proc/$1/net/tcp" "/proc/$1/net/tcp6" 2>/dev/null | awk -v port="$(printf ':%04X' "$port")" \
+        '$4 == "0A" && substr($2, length($2) - 4) == port { print $5 }'
 }
 
 accept_connections() { # CONTAINER: again

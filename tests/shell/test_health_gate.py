@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import threading
 import time
@@ -36,6 +38,11 @@ def test_a_configured_header_wins_over_the_one_taken_from_the_url(released: Serv
     (curl,) = [call for call in released.calls() if call[0] == "curl"]
     assert "host: other.example" in curl
     assert "Host: shop.example" not in curl
+
+
+def state(status: str, image: str = "sha256:wanted", process: int = 0) -> str:
+    """As `docker inspect` gives it."""
+    return f"/shop-web-1 {status}, restarts: 0, started: x, image: {image}, process: {process}\n"
 
 
 WRONG_ANSWERS = {
@@ -103,22 +110,20 @@ def test_the_address_is_polled_until_it_answers(released: Server) -> None:
     assert len([call for call in released.calls() if call[0] == "curl"]) == 4
 
 
-@pytest.mark.parametrize("state", ["exited", "restarting", "created"])
-def test_a_container_that_does_not_run_fails_at_once(released: Server, state: str) -> None:
-    released.answer("state", f"/shop-web-1 {state}, restarts: 0, started: x\n")
+@pytest.mark.parametrize("status", ["exited", "restarting", "created"])
+def test_a_container_that_does_not_run_fails_at_once(released: Server, status: str) -> None:
+    released.answer("state", state(status))
     began = time.monotonic()
     result = verify(released, timeout=30)
     assert time.monotonic() - began < 10
     assert result.status == 1
-    assert f"Not running: /shop-web-1 {state}" in result.errors
+    assert f"Not running: /shop-web-1 {status}" in result.errors
 
 
 def test_a_container_that_restarts_while_it_is_asked_fails_at_once(released: Server) -> None:
     released.answer("response", "")
-    released.behave(
-        'case "$*" in *RestartCount*) date +%N >>"$STUBS/asked"'
-        ' ; echo "/shop-web-1 running, restarts: $(wc -l <"$STUBS/asked"), started: x"; exit ;; esac'
-    )
+    restarted = state("running").replace("restarts: 0", 'restarts: $(wc -l <"$STUBS/asked")').strip()
+    released.behave(f'case "$*" in *RestartCount*) date +%N >>"$STUBS/asked"; echo "{restarted}"; exit ;; esac')
     began = time.monotonic()
     result = verify(released, timeout=30)
     assert time.monotonic() - began < 10
@@ -152,7 +157,7 @@ def test_docker_is_asked_about_a_container_again_only_when_its_process_is_gone(r
     try:
         # Its process is recognised by the container's id in the name of its control group; a colon is in all of these.
         released.answer("project", "web running :\n")
-        released.answer("state", f"/shop-web-1 running, restarts: 0, started: x, process: {process.pid}\n")
+        released.answer("state", state("running", process=process.pid))
         released.answer("response", "")
         released.write_command(
             "sleep",
@@ -168,11 +173,26 @@ def test_docker_is_asked_about_a_container_again_only_when_its_process_is_gone(r
     assert len([call for call in released.docker_calls("inspect") if "RestartCount" in call[2]]) == 2
 
 
+def test_while_nobody_listens_in_the_container_it_is_asked_once_a_second(released: Server) -> None:
+    released.answer("project", "web running :\n")
+    released.answer("state", state("running", process=os.getpid()))
+    released.answer("response", "")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        assert verify(released, "--port", port, timeout=3).status == 1
+        while_listening = len([call for call in released.calls() if call[0] == "curl"])
+    (released.stubs / "record").unlink()
+    result = verify(released, "--port", port, timeout=3)
+    assert f"no answer from http://172.18.0.2:{port}/health" in result.errors
+    assert 2 <= len([call for call in released.calls() if call[0] == "curl"]) <= 4
+    assert while_listening > 4
+
+
 def test_a_container_of_another_image_fails_although_it_answers(released: Server) -> None:
-    released.answer("running", "sha256:old\n")
+    released.answer("state", state("running", image="sha256:old"))
     result = verify(released, timeout=9)
     assert result.status == 1
-    assert f"The container web runs another image than {IMAGE}" in result.errors
+    assert f"Another image than {IMAGE} runs in: shop-web-1" in result.errors
 
 
 def test_a_service_without_a_container_fails(released: Server) -> None:
@@ -186,7 +206,7 @@ def test_the_last_log_lines_of_every_service_are_in_the_error(server: Server) ->
     server.services = ("web", "worker")
     server.compose_file.write_text(server.compose_file.read_text() + "  worker:\n    image: shop/app:1.0\n")
     assert server.run("stop").status == 0
-    server.answer("running", "sha256:old\n")
+    server.answer("state", state("exited"))
     server.behave('case "$*" in *logs*web) echo "puma: boom" ;; *logs*worker) echo "sidekiq: boom" ;; esac')
     result = verify(server, timeout=9)
     assert result.status == 1
