@@ -46,10 +46,12 @@ name_settings() { # sets made: the file that lists the containers made for this 
 
 switch_beside() { # the new containers in, and the old ones out
     name_settings
-    guarded='' started=''
+    guarded='' started='' making=''
     sort_containers "$made"
     accept_all_connections || fail "The proxy refuses connections since a run that was killed: this server's iptables fails." \
         'Nothing was stopped. Restart the proxy.'
+    # Meanwhile the proxies are looked for.
+    [ -n "$fresh" ] || ! starts_at_once || begin_making
     [ -z "$stale" ] || find_proxies "${stale%%"$IFS"*}"
     clock
     started_at=$now
@@ -68,12 +70,13 @@ switch_beside() { # the new containers in, and the old ones out
     note_addresses
     say "'$web' answers $wanted_status on $path"
     begin up
-    retire_workers "$made"
+    replace_workers
     [ -z "$guarded" ] || accept_connections "$fresh" || fail "The new container of '$web' refuses connections."
     remove_unfit
     show_proxies once
     if [ "$settle" -gt 0 ] || ! starts_at_once; then
-        renew_workers
+        await_workers
+        sort_workers "$made"
         begin gate
         containers=$fresh${workers:+$IFS}$workers
         note_state
@@ -81,11 +84,11 @@ switch_beside() { # the new containers in, and the old ones out
         begin up
         drain
     else
-        # Nothing is watched: the old container's end need not wait for that of the workers.
+        # Nothing is watched: the old container's end need not wait for the workers.
         drain
         (begin verify && check_public) &
         looking=$!
-        await_retired
+        await_workers
     fi
     bring_up_whole
     find_containers
@@ -106,7 +109,7 @@ switch_back() { # the same for the old containers, of which some may never have 
         await_old_release "$fresh"
         remove_unfit
     else
-        made=.releve/transaction/containers
+        made=.releve/transaction/containers making=''
         start_service
         begin gate
         await_old_release "$fresh"
@@ -115,8 +118,9 @@ switch_back() { # the same for the old containers, of which some may never have 
     fi
     begin up
     drain
-    retire_workers .releve/transaction/containers
-    await_retired
+    sort_workers .releve/transaction/containers
+    stop_workers
+    remove_workers "$leaving${idle:+$IFS$idle}"
     bring_up_whole
 }
 
@@ -191,77 +195,120 @@ try_release() { # in a container of the new release that nobody else finds
     say "tried '$web': it answers $wanted_status on $path"
 }
 
-start_service() { # sets fresh: one more container of the first service
-    make_containers "$(($(printf '%s' "$stale" | grep -c .) + 1))" "$web"
+start_service() { # sets fresh: one more container of the first service than $stale
+    if starts_at_once; then
+        [ -n "$making" ] || begin_making
+        wait "$making" || exit 1 # it has said why
+        making=''
+        note_made "$stale" "$web"
+        await_published
+    else
+        await_published
+        logged docker compose up -d --no-recreate "$(one_more)" "$web" || fail "'$web' cannot be started."
+        note_made "$stale" "$web"
+    fi
+    each "$new" logged docker start || fail_with_logs "The new container of '$web' cannot be started."
     fresh=$new
     clock
     started_at=$now
     started=yes
 }
 
-make_containers() { # NUMBER|'' SERVICE …: those that are missing, with NUMBER of the first service; lists them in $made; sets new
-    scale=${1:+$web=$1}
+begin_making() { # it, in the background; it does not start yet (see compose_up)
+    (logged docker compose create --no-recreate "$(one_more)" "$web" || fail "A new container of '$web' cannot be made.") &
+    making=$!
+}
+
+one_more() { # as an option of Compose
+    printf '%s=%s=%d' --scale "$web" $(($(printf '%s' "$stale" | grep -c .) + 1))
+}
+
+note_made() { # EARLIER SERVICE …: sets new, those containers that were not there EARLIER, and lists them in $made
+    new='' before=$IFS$1$IFS
     shift
-    old=$IFS$(each "$services" all_containers)$IFS
-    if starts_at_once; then # see compose_up
-        logged docker compose create --no-recreate ${scale:+"--scale=$scale"} "$@" ||
-            fail "The containers of $(words "$@") cannot be made."
-        await_published
-    else
-        await_published
-        # A number can be given for a service only where it is meant, too; without one, Compose would make it what it was.
-        [ -n "$scale" ] || set -- "$web" "$@"
-        scale=${scale:-$web=$(all_containers "$web" | wc -l)}
-        logged docker compose up -d --no-recreate "--scale=$scale" "$@" || fail "$(words "$@") cannot be started."
-    fi
-    new=''
     for container in $(all_containers "$@"); do
-        case $old in *"$IFS$container$IFS"*) ;; *) new=$new${new:+$IFS}$container ;; esac
+        case $before in *"$IFS$container$IFS"*) ;; *) new=$new${new:+$IFS}$container ;; esac
     done
     [ -n "$new" ] || fail "Compose has made no container of $(words "$@")."
     printf '%s\n' "$new" >>"$made"
-    each "$new" logged docker start || fail_with_logs "The containers of $(words "$@") cannot be started."
 }
 
-retire_workers() { # FILE that lists those to keep, of the services after the first: begins to stop the others. Sets workers to
-    # those that stay, and outdated to the services without
-    made=$1 workers='' outdated='' leaving='' at_work=''
+sort_workers() { # FILE that lists those to keep, of the services after the first: sets workers to those that stay, leaving to the
+    # others that run, idle to the others that do not, outdated to their services, and lacking to those that none stays of
+    workers='' leaving='' idle='' outdated='' lacking=''
     there=$(project_containers) || fail 'docker ps failed.'
     for service in $services; do
         [ "$service" != "$web" ] || continue
-        found=$(of_service "$there" "$service")
-        keep=$found
-        for container in $found; do is_listed "$container" "$1" || keep=''; done
-        if [ -n "$keep" ]; then
-            workers=$workers${workers:+$IFS}$keep
-        else
-            outdated=$outdated${outdated:+$IFS}$service
-            leaving=$leaving${found:+${leaving:+$IFS}}$found
-            running=$(of_service "$there" "$service" running)
-            at_work=$at_work${running:+${at_work:+$IFS}}$running
-        fi
+        staying='' others=''
+        for container in $(of_service "$there" "$service" running); do
+            if is_listed "$container" "$1"; then
+                staying=$staying${staying:+$IFS}$container
+            else
+                others=yes leaving=$leaving${leaving:+$IFS}$container
+            fi
+        done
+        for container in $(of_service "$there" "$service"); do
+            case $IFS$staying$IFS$leaving$IFS in *"$IFS$container$IFS"*) continue ;; esac
+            others=yes idle=$idle${idle:+$IFS}$container
+        done
+        workers=$workers${staying:+${workers:+$IFS}$staying}
+        [ -n "$staying" ] || lacking=$lacking${lacking:+$IFS}$service
+        [ -n "$staying" ] && [ -z "$others" ] || outdated=$outdated${outdated:+$IFS}$service
     done
-    [ -n "$leaving" ] || return 0
-    (
-        each "$at_work" quiet_workers
-        each "$leaving" logged docker stop || fail "$(each "$outdated" words) cannot be stopped."
-        each "$leaving" logged docker rm || fail "The containers of $(each "$outdated" words) cannot be removed."
-    ) &
-    retiring=$!
 }
 
-await_retired() { # before there are new ones: never two at once
-    [ -n "$leaving" ] || return 0
-    wait "$retiring" || exit 1 # it has said why
-    say "stopped $(each "$outdated" words)"
-}
-
-renew_workers() {
-    await_retired
+replace_workers() { # begins to, in the background
+    sort_workers "$made"
     [ -n "$outdated" ] || return 0
-    each "$outdated" make_containers ''
-    workers=$workers${workers:+$IFS}$new
-    say "started $(each "$outdated" words)"
+    (
+        remove_workers "$idle"
+        stop_workers &
+        stopping=$!
+        # While the old ones end what they do. Not possible for one with a container_name, for example.
+        late=$lacking
+        if starts_at_once && make_workers_beside; then late=''; fi
+        wait "$stopping" || exit 1 # it has said why
+        # Not before: what is gone is not counted.
+        remove_workers "$leaving"
+        if starts_at_once && [ -n "$lacking" ]; then
+            [ -z "$late" ] || each "$late" logged docker compose create --no-recreate ||
+                fail "The containers of $(each "$late" words) cannot be made."
+            each "$lacking" note_made "$leaving"
+            each "$new" logged docker start || fail_with_logs "The containers of $(each "$lacking" words) cannot be started."
+        fi
+    ) &
+    replacing=$!
+}
+
+make_workers_beside() { # for each of $lacking as many again as run
+    [ -n "$lacking" ] || return 0
+    set --
+    for service in $lacking; do
+        count=$(of_service "$there" "$service" running | wc -l)
+        [ "$count" -eq 0 ] || set -- "$@" "--scale=$service=$((2 * count))"
+    done
+    each "$lacking" logged docker compose create --no-recreate "$@"
+}
+
+await_workers() { # until the new ones have been started; never two at once
+    [ -n "$outdated" ] || return 0
+    wait "$replacing" || exit 1 # it has said why
+    if [ -n "$lacking" ] && ! starts_at_once; then
+        # A number can be given for a service only where it is meant, too; without one, Compose would make it what it was.
+        each "$lacking" logged docker compose up -d --no-recreate "--scale=$web=$(all_containers "$web" | wc -l)" "$web" ||
+            fail "$(each "$lacking" words) cannot be started."
+        each "$lacking" note_made ''
+    fi
+    say "stopped $(each "$outdated" words), and started anew"
+}
+
+stop_workers() { # those of $leaving
+    each "$leaving" quiet_workers
+    [ -z "$leaving" ] || each "$leaving" logged docker stop || fail "$(each "$outdated" words) cannot be stopped."
+}
+
+remove_workers() { # LIST
+    [ -z "$1" ] || each "$1" logged docker rm || fail "The containers of $(each "$outdated" words) cannot be removed."
 }
 
 quiet_workers() { # CONTAINER …: what they have begun, they may end before they are stopped

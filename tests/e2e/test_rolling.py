@@ -37,6 +37,7 @@ KILLED_AT = {
     "the proxy is reloaded": Place("docker exec * nginx -s reload"),
     "the old container is stopped": Place("docker stop *"),
     "the old container is removed": Place("docker rm [!-]*"),
+    "the new worker is made": Place("docker compose create * worker"),
     "the project is brought up": Place("docker compose create --remove-orphans"),
 }
 KILLS = [

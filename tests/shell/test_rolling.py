@@ -25,20 +25,25 @@ case "$*" in
     'ps '*service=web*) cat "$web"; exit ;;
     'ps '*service=worker*) cat "$worker"; exit ;;
     *'status=created'*)
-        if [ -e "$STUBS/created-worker" ]; then rm "$STUBS/created-worker"; echo new-worker worker; fi
+        if [ -e "$STUBS/created-worker" ]; then rm "$STUBS/created-worker"; echo new-worker1 worker; fi
         exit
         ;;
-    'ps '*'{{{{.State}}}}'*) sed 's/^/web running /' "$web"; sed 's/^/worker running /' "$worker"; exit ;;
+    'ps '*'{{{{.State}}}}'*)
+        sed 's/^/web running /' "$web"
+        while read -r id; do echo "worker $(cat "$STUBS/state-of-$id" 2>/dev/null || echo running) $id"; done <"$worker"
+        exit
+        ;;
     'compose create --remove-orphans')
-        if [ ! -s "$worker" ]; then echo new-worker >"$worker"; touch "$STUBS/created-worker"; fi
+        if [ ! -s "$worker" ]; then echo new-worker1 >"$worker"; touch "$STUBS/created-worker"; fi
         exit
         ;;
-    'compose create '*worker*) echo new-worker >"$worker"; exit ;;
+    'compose create '*worker*) echo >>"$STUBS/made"; echo "new-worker$(wc -l <"$STUBS/made")" >>"$worker"; exit ;;
     'compose create '*)
         if grep -qx {NEW} "$web"; then echo {AGAIN} >>"$web"; else echo {NEW} >>"$web"; fi
         exit
         ;;
-    'rm '*) for word; do sed -i "/^$word\\$/d" "$web" "$worker"; done; exit ;;
+    'rm '*worker*) for word; do sed -i "/^$word\\$/d" "$worker"; done; exit ;; # side by side with the next
+    'rm '*) for word; do sed -i "/^$word\\$/d" "$web"; done; exit ;;
     'inspect '*'println "network"'*) printf 'network shop_default\\nname web\\nname shop-web-1\\n'; exit ;;
     'inspect '*GlobalIPv6Address*) shift 3; for word; do echo "address-of-$word"; done; exit ;;
     'inspect '*'slice .Name'*) echo "${{4}}"; exit ;;
@@ -141,7 +146,7 @@ ACCEPTED = f"accepted in container:{PROXY}"
 def test_the_old_container_stops_when_the_new_one_serves_and_no_proxy_connects_to_it(prepared: Server) -> None:
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert in_order(prepared, "publish", "trial", "create web", f"start {NEW}", RELOADED, READY, REFUSED, f"stop {OLD}")
+    assert in_order(prepared, "publish", "trial", f"start {NEW}", RELOADED, READY, REFUSED, f"stop {OLD}")
     assert in_order(prepared, f"stop {OLD}", f"rm {OLD}", "create --remove-orphans")
     assert in_order(prepared, f"stop {OLD}", RELOADED, ACCEPTED)
     assert events(prepared).count(RELOADED) == 2
@@ -249,8 +254,8 @@ def test_what_an_nginx_does_with_the_name_of_the_service_is_read_from_its_config
     ("pattern", "message"),
     [
         ("*-trial*", "No container of 'web' can be started"),
-        ('"compose create"*', "The containers of web cannot be made"),
-        (f'"start {NEW}"', "The containers of web cannot be started"),
+        ('"compose create"*', "A new container of 'web' cannot be made"),
+        (f'"start {NEW}"', "The new container of 'web' cannot be started"),
         ('*"nginx -T"', "is not accepted (nginx -T)"),
         ('"stop old-worker"', "worker cannot be stopped"),
         ('*"kill -TSTP 1"', "cannot be told to take no more work"),
@@ -284,11 +289,46 @@ def test_workers_are_told_to_take_no_more_work_and_never_run_twice(server: Serve
     result = run(server, "up", *quiet, "--settle", settle)
     assert result.status == 0, result
     assert in_order(
-        server, f"start {NEW}", "kill -TSTP 1 in old-worker", "stop old-worker", "rm old-worker", "start new-worker"
+        server, f"start {NEW}", "kill -TSTP 1 in old-worker", "stop old-worker", "rm old-worker", "start new-worker1"
     )
+    # The new one is made while the old one ends: what is stopped is counted, what is removed is not.
+    assert in_order(server, f"start {NEW}", "create worker", "rm old-worker")
+    assert ["compose", "create", "--no-recreate", "--scale=worker=2", "worker"] in server.docker_calls()
     if settle == "1":
         # A worker that does not start costs the old container nothing.
-        assert in_order(server, "create worker", "start new-worker", f"stop {OLD}")
+        assert in_order(server, "create worker", "start new-worker1", f"stop {OLD}")
+
+
+def test_a_worker_of_which_there_can_be_only_one_is_made_when_the_old_one_is_gone(server: Server) -> None:
+    server.add_worker()
+    prepare(server)
+    server.behave(f'case "$*" in *--scale=worker=2*) exit 1 ;; esac\n{CONTAINERS}')
+    result = run(server, "up")
+    assert result.status == 0, result
+    assert in_order(server, "rm old-worker", "create worker", "start new-worker1")
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_worker_that_a_killed_run_has_made_and_not_started_is_made_again(server: Server, *, listed: bool) -> None:
+    server.add_worker()
+    prepare(server)
+    kill_at(server, '"start new-worker1"' if listed else '"rm old-worker"')
+    (server.stubs / "state-of-new-worker1").write_text("created\n")
+    result = run(server, "up", "--settle", "1")
+    assert result.status == 0, result
+    assert in_order(server, "rm new-worker1", "create worker", "start new-worker2")
+
+
+def test_a_worker_that_does_not_run_is_not_counted(server: Server) -> None:
+    server.add_worker()
+    prepare(server)
+    (server.stubs / "worker").write_text("old-worker\nleft-worker\n")
+    (server.stubs / "state-of-left-worker").write_text("created\n")
+    result = run(server, "up")
+    assert result.status == 0, result
+    assert in_order(server, "rm left-worker", "create worker", "rm old-worker", "start new-worker1")
+    # Two more would start, were there a scale of four.
+    assert ["compose", "create", "--no-recreate", "--scale=worker=2", "worker"] in server.docker_calls()
 
 
 def test_where_nothing_is_watched_a_worker_that_does_not_stop_brings_the_old_release_back_beside_the_new(
