@@ -47,8 +47,9 @@ case "$*" in
     'inspect '*'println "network"'*) printf 'network shop_default\\nname web\\nname shop-web-1\\n'; exit ;;
     'inspect '*GlobalIPv6Address*) shift 3; for word; do echo "address-of-$word"; done; exit ;;
     'inspect '*'slice .Name'*) echo "${{4}}"; exit ;;
-    'inspect '*'$.Path'*)
-        printf '%s|shop_default|%s\\n' {OLD} 'puma app' {PROXY} 'nginx [-g daemon off;] nginx:1'
+    'ps '*'.Networks'*)
+        printf '%s|,%s,|%s\\n' {OLD} shop_default '"puma" app' other other_default '"nginx" nginx:1' \\
+            {PROXY} front,shop_default '"nginx -g daemon off;" nginx:1'
         exit
         ;;
     'exec '*' nginx -T') cat "$STUBS/nginx.conf" 2>/dev/null; exit ;;
@@ -279,6 +280,14 @@ def test_whatever_fails_before_the_old_container_stops_it_is_left_alone(
     assert (server.stubs / "web").read_text() == f"{OLD}\n"
     assert f"stop {OLD}" not in events(server)
     assert history(server)[-1]["result"] == "restored"
+
+
+def test_a_container_of_whomever_that_ends_while_proxies_are_looked_for_does_no_harm(prepared: Server) -> None:
+    ended = f'"ps -q --no-trunc") echo {OLD}; echo {PROXY}; echo ended; exit ;; "inspect "*" ended"*) exit 1'
+    prepared.behave(f'case "$*" in {ended} ;; esac\n{CONTAINERS}')
+    result = run(prepared, "up")
+    assert result.status == 0, result
+    assert f"reloaded {PROXY}" in result.output
 
 
 @pytest.mark.parametrize("settle", ["0", "1"])
