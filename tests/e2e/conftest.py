@@ -3,16 +3,12 @@ from __future__ import annotations
 import copy
 import itertools
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from tests.e2e.harness import Application, Project, Sandbox, placed, project_of
-
-# Tests interrupt what they start. What a shell runs in the background ignores that, and so would its children.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Deployment = tuple[Application, Project]
 # A module removes what it has placed before the next one begins.
