@@ -179,12 +179,12 @@ def test_while_nobody_listens_in_the_container_it_is_asked_once_a_second(release
     released.answer("response", "")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
-        assert verify(released, "--port", port, timeout=3).status == 1
+        assert verify(released, "--port", port, timeout=2).status == 1
         while_listening = len([call for call in released.calls() if call[0] == "curl"])
     (released.stubs / "record").unlink()
-    result = verify(released, "--port", port, timeout=3)
+    result = verify(released, "--port", port, timeout=2)
     assert f"no answer from http://172.18.0.2:{port}/health" in result.errors
-    assert 2 <= len([call for call in released.calls() if call[0] == "curl"]) <= 4
+    assert 2 <= len([call for call in released.calls() if call[0] == "curl"]) <= 3
     assert while_listening > 4
 
 
