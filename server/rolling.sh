@@ -46,7 +46,7 @@ name_settings() { # sets made: the file that lists the containers made for this 
 
 switch_beside() { # the new containers in, and the old ones out
     name_settings
-    guarded='' started='' making=''
+    guarded='' started=''
     sort_containers "$made"
     accept_all_connections || fail "The proxy refuses connections since a run that was killed: this server's iptables fails." \
         'Nothing was stopped. Restart the proxy.'
@@ -109,7 +109,7 @@ switch_back() { # the same for the old containers, of which some may never have 
         await_old_release "$fresh"
         remove_unfit
     else
-        made=.releve/transaction/containers making=''
+        made=.releve/transaction/containers
         start_service
         begin gate
         await_old_release "$fresh"
@@ -239,17 +239,21 @@ sort_workers() { # FILE that lists those to keep, of the services after the firs
     there=$(project_containers) || fail 'docker ps failed.'
     for service in $services; do
         [ "$service" != "$web" ] || continue
+        running=$(of_service "$there" "$service" running)
         staying='' others=''
-        for container in $(of_service "$there" "$service" running); do
+        for container in $(of_service "$there" "$service"); do
+            case $IFS$running$IFS in
+                *"$IFS$container$IFS"*) ;;
+                *)
+                    others=yes idle=$idle${idle:+$IFS}$container
+                    continue
+                    ;;
+            esac
             if is_listed "$container" "$1"; then
                 staying=$staying${staying:+$IFS}$container
             else
                 others=yes leaving=$leaving${leaving:+$IFS}$container
             fi
-        done
-        for container in $(of_service "$there" "$service"); do
-            case $IFS$staying$IFS$leaving$IFS in *"$IFS$container$IFS"*) continue ;; esac
-            others=yes idle=$idle${idle:+$IFS}$container
         done
         workers=$workers${staying:+${workers:+$IFS}$staying}
         [ -n "$staying" ] || lacking=$lacking${lacking:+$IFS}$service
@@ -273,7 +277,7 @@ replace_workers() { # begins to, in the background
         if starts_at_once && [ -n "$lacking" ]; then
             [ -z "$late" ] || each "$late" logged docker compose create --no-recreate ||
                 fail "The containers of $(each "$late" words) cannot be made."
-            each "$lacking" note_made "$leaving"
+            each "$lacking" note_made ''
             each "$new" logged docker start || fail_with_logs "The containers of $(each "$lacking" words) cannot be started."
         fi
     ) &

@@ -351,8 +351,8 @@ main() {
     strategy=in-place actor='' limits='' assets_from=compile precompile_memory='' downtime_budget='' keep_releases=3
     pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page='' worker_quiet='' trial='' proxies=''
     backup_service='' backup_database='' backup_user='' backup_command='' backup_keep=5 restore_on_failure=''
-    digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' oneoff_file='' project_name=''
-    step='' reported='' log='' override='' located='' processes='' publishing='' looking='' ready='' problem='' wanted_id=''
+    digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' oneoff_file='' project_name='' wanted_id=''
+    step='' reported='' log='' override='' located='' processes='' publishing='' making='' looking='' ready='' problem=''
     # A file opened by this script must not become one of the standard streams, should the caller have closed one.
     [ -e /proc/self/fd/0 ] || exec </dev/null
     [ -e /proc/self/fd/1 ] || exec >/dev/null
