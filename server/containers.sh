@@ -13,8 +13,8 @@ project_containers() { # a line for each of the project, one-off containers left
         --filter label=com.docker.compose.oneoff=False --format '{{.Label "com.docker.compose.service"}} {{.State}} {{.ID}}'
 }
 
-of_service() { # CONTAINERS as above, SERVICE [STATE]: their ids
-    printf '%s\n' "$1" | awk -v service="$2" -v state="${3-}" '$1 == service && (state == "" || $2 == state) { print $3 }'
+of_service() { # CONTAINERS as above, SERVICE [STATE or pattern of states]: their ids
+    printf '%s\n' "$1" | awk -v service="$2" -v state="${3-.*}" '$1 == service && $2 ~ "^(" state ")$" { print $3 }'
 }
 
 all_containers() { # SERVICE …

@@ -140,7 +140,8 @@ note_addresses() { # of the containers that serve now, for measuring without a p
 stop_measuring() { # sets downtime, in hundredths of a second
     rm -f -- "$scratch/measuring"
     # What it is just asking would change the figure by less than a tenth of a second, and may take two.
-    [ -z "$measurer" ] || { kill "$measurer" 2>/dev/null || :; wait "$measurer" || :; }
+    # Some shells say "Terminated" of it, which somebody could believe of the rollout.
+    [ -z "$measurer" ] || { kill "$measurer" || :; wait "$measurer" || :; } 2>/dev/null
     measurer=''
     clock
     downtime=$(awk -v end="$now" '

@@ -119,6 +119,8 @@ switch_back() { # the same for the old containers, of which some may never have 
     begin up
     drain
     sort_workers .releve/transaction/containers
+    # The failed release's: whatever they answer, they go.
+    (each "$leaving" quiet_workers) || :
     stop_workers
     remove_workers "$leaving${idle:+$IFS$idle}"
     bring_up_whole
@@ -239,17 +241,12 @@ sort_workers() { # FILE that lists those to keep, of the services after the firs
     there=$(project_containers) || fail 'docker ps failed.'
     for service in $services; do
         [ "$service" != "$web" ] || continue
-        running=$(of_service "$there" "$service" running)
+        running=$(of_service "$there" "$service" "$RUNNING")
         staying='' others=''
         for container in $(of_service "$there" "$service"); do
-            case $IFS$running$IFS in
-                *"$IFS$container$IFS"*) ;;
-                *)
-                    others=yes idle=$idle${idle:+$IFS}$container
-                    continue
-                    ;;
-            esac
-            if is_listed "$container" "$1"; then
+            if ! printf '%s\n' "$running" | grep -qxF "$container"; then
+                others=yes idle=$idle${idle:+$IFS}$container
+            elif is_listed "$container" "$1"; then
                 staying=$staying${staying:+$IFS}$container
             else
                 others=yes leaving=$leaving${leaving:+$IFS}$container
@@ -261,12 +258,14 @@ sort_workers() { # FILE that lists those to keep, of the services after the firs
     done
 }
 
+RUNNING='running|restarting|paused' # states that end only when a container is told to stop
+
 replace_workers() { # begins to, in the background
     sort_workers "$made"
     [ -n "$outdated" ] || return 0
     (
         remove_workers "$idle"
-        stop_workers &
+        { each "$leaving" quiet_workers && stop_workers; } &
         stopping=$!
         # While the old ones end what they do. Not possible for one with a container_name, for example.
         late=$lacking
@@ -288,7 +287,7 @@ make_workers_beside() { # for each of $lacking as many again as run
     [ -n "$lacking" ] || return 0
     set --
     for service in $lacking; do
-        count=$(of_service "$there" "$service" running | wc -l)
+        count=$(of_service "$there" "$service" "$RUNNING" | wc -l)
         [ "$count" -eq 0 ] || set -- "$@" "--scale=$service=$((2 * count))"
     done
     each "$lacking" logged docker compose create --no-recreate "$@"
@@ -307,7 +306,6 @@ await_workers() { # until the new ones have been started; never two at once
 }
 
 stop_workers() { # those of $leaving
-    each "$leaving" quiet_workers
     [ -z "$leaving" ] || each "$leaving" logged docker stop || fail "$(each "$outdated" words) cannot be stopped."
 }
 
@@ -318,9 +316,13 @@ remove_workers() { # LIST
 quiet_workers() { # CONTAINER …: what they have begun, they may end before they are stopped
     [ -n "$worker_quiet" ] || return 0
     for container in "$@"; do
-        each "$worker_quiet" logged docker exec "$container" ||
+        each "$worker_quiet" logged docker exec "$container" || restarts "$container" ||
             fail "$(name_of "$container") cannot be told to take no more work (app.workerQuiet)."
     done
+}
+
+restarts() { # CONTAINER: whether it has just ended, by itself, and is to be started again
+    [ "$(ask docker inspect --format '{{.State.Status}}' "$1")" = restarting ]
 }
 
 remove_unfit() { # those of $stale that a run left which did not come far enough to see them serve: stopped while it starts, an

@@ -340,6 +340,32 @@ def test_a_worker_that_does_not_run_is_not_counted(server: Server) -> None:
     assert ["compose", "create", "--no-recreate", "--scale=worker=2", "worker"] in server.docker_calls()
 
 
+def test_a_worker_that_is_started_again_and_again_is_stopped_before_it_is_removed(server: Server) -> None:
+    server.add_worker()
+    prepare(server)
+    (server.stubs / "state-of-old-worker").write_text("restarting\n")
+    server.behave(f"""case "$*" in
+        "exec old-worker "*) exit 1 ;;
+        "inspect --format {{{{.State.Status}}}} old-worker") echo restarting; exit ;;
+    esac\n{CONTAINERS}""")
+    result = run(server, "up", "--worker-quiet", "quiet")
+    assert result.status == 0, result
+    assert in_order(server, "stop old-worker", "rm old-worker", "start new-worker1")
+
+
+def test_the_worker_of_a_failed_release_goes_also_when_it_does_not_take_the_word(server: Server) -> None:
+    server.add_worker()
+    server.answer("running", "sha256:old")
+    prepare(server)
+    fails = f'"stop {OLD}" | "exec new-worker1 "*'
+    server.behave(f'case "$*" in {fails}) exit 1 ;; esac\n{CONTAINERS}')
+    result = run(server, "up", "--worker-quiet", "quiet", "--settle", "1")
+    assert result.status == 1, result
+    assert "new-worker1 cannot be told to take no more work" in result.errors
+    assert "was put back and serves" in result.errors
+    assert in_order(server, f"stop {OLD}", "stop new-worker1", "rm new-worker1")
+
+
 def test_where_nothing_is_watched_a_worker_that_does_not_stop_brings_the_old_release_back_beside_the_new(
     server: Server,
 ) -> None:
