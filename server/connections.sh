@@ -7,57 +7,75 @@
 #
 #   .releve/refusing   the containers in whose networks there are rules
 
+ACCEPT='
+    for tables in iptables ip6tables; do
+        "$tables" -w 5 -F RELEVE 2>/dev/null || continue # it is not there
+        for hook in INPUT OUTPUT; do "$tables" -w 5 -D "$hook" -j RELEVE 2>/dev/null || :; done
+        "$tables" -w 5 -X RELEVE || exit 1
+    done'
+
+# A rule is set at once, but the container that sets it takes a while to start: it may be there before. It waits for signs,
+# files in the directory $1: without the directory it ends, without the sign `refuse` it takes the rules away.
 REFUSE='
     set -e
-    sign=$1 hook=$2 side=$3
+    signs=$1 hook=$2 side=$3
     shift 3
-    until [ ! "$sign" ] || [ -e "$sign/refuse" ]; do
-        [ -e "$sign/ready" ] || exit 1
+    until [ -e "$signs/refuse" ]; do
+        [ -d "$signs" ] || exit 0
         sleep 0.02
     done
     for address in "$@"; do
         case $address in *:*) tables=ip6tables ;; *) tables=iptables ;; esac
         if "$tables" -w 5 -N RELEVE 2>/dev/null; then "$tables" -w 5 -I "$hook" -j RELEVE; fi
         "$tables" -w 5 -A RELEVE -p tcp --syn "$side" "$address" -j REJECT --reject-with tcp-reset
-    done'
+    done
+    touch -- "$signs/refused" || : # the script has ended
+    while [ -e "$signs/refuse" ]; do sleep 0.05; done
+'"$ACCEPT"'
+    touch -- "$signs/accepted" || :'
 
-ACCEPT='
-    for tables in iptables ip6tables; do
-        "$tables" -w 5 -F RELEVE 2>/dev/null || continue # it is not there
-        for hook in INPUT OUTPUT; do "$tables" -w 5 -D "$hook" -j RELEVE 2>/dev/null; done
-        "$tables" -w 5 -X RELEVE || exit 1
-    done'
+signs_for() { # CONTAINER: sets signs
+    signs=$scratch/networks/$1
+}
+
+ready_to_refuse() { # CONTAINER INPUT|OUTPUT ADDRESS …: what refuse_connections is about to do
+    signs_for "$1"
+    mkdir -p -- "$signs"
+    of=$1 hook=$2
+    shift 2
+    case $hook in INPUT) side=-s ;; *) side=-d ;; esac
+    (
+        in_network_of "$of" refuse "$REFUSE" "$signs" "$hook" "$side" "$@" || :
+        [ ! -d "$signs" ] || : >"$signs/ended"
+    ) &
+}
 
 refuse_connections() { # CONTAINER INPUT|OUTPUT ADDRESS …: those that come from these addresses, or go to them
     printf '%s\n' "$1" >>.releve/refusing
-    process=$(printf '%s' "$ready" | sed -n "s/ $1\$//p")
-    if [ -n "$process" ]; then
-        : >"$scratch/refuse"
-        ! wait "$process" || return 0
-    fi
-    set_rules '' "$@" || {
+    signs_for "$1"
+    [ -d "$signs" ] || ready_to_refuse "$@"
+    : >"$signs/refuse"
+    if ! await_sign refused; then
         accept_connections "$1"
         return 1
-    }
+    fi
 }
 
-ready_to_refuse() { # CONTAINER INPUT|OUTPUT ADDRESS …: what refuse_connections is about to do: a rule is set at once, but the
-    # container that sets it takes a while to start. Sets ready
-    : >"$scratch/ready"
-    set_rules "$scratch" "$@" &
-    ready="$ready$! $1$IFS"
+await_sign() { # NAME: unless the container ends without it
+    until [ -e "$signs/$1" ]; do
+        clock
+        if [ -e "$signs/ended" ] || [ "$now" -ge "$deadline" ]; then
+            [ -e "$signs/$1" ]
+            return
+        fi
+        sleep 0.02
+    done
 }
 
-end_readiness() { # of a rollout that has ended otherwise, and of all else in the background
-    rm -f -- "$scratch/ready"
+end_background() { # of a part that is over: containers that wait for their signs wait no longer
+    [ -z "$telling" ] || wait "$telling" || :
+    rm -rf -- "$scratch/networks"
     wait
-}
-
-set_rules() { # DIRECTORY|'' CONTAINER INPUT|OUTPUT ADDRESS …: when there is the sign `refuse` in the directory, or now
-    sign=$1 of=$2 hook=$3
-    case $hook in INPUT) side=-s ;; *) side=-d ;; esac
-    shift 3
-    in_network_of "$of" "$REFUSE" "$sign" "$hook" "$side" "$@"
 }
 
 await_accepted() { # CONTAINER …: until the application has accepted the connections that wait in its queue. Behind slow requests
@@ -91,7 +109,13 @@ listeners() { # PROCESS: prints tx_queue:rx_queue of each socket in its network 
 }
 
 accept_connections() { # CONTAINER: again
-    in_network_of "$1" "$ACCEPT" || return 1
+    signs_for "$1"
+    rm -f -- "$signs/refuse"
+    if [ ! -e "$signs/refused" ] || ! await_sign accepted; then
+        # The container that would do it is none of this run's, or has ended.
+        in_network_of "$1" accept "$ACCEPT" || return 1
+    fi
+    rm -rf -- "$signs" || : # the other side may just say that it has ended
     grep -vxF -- "$1" .releve/refusing >.releve/refusing.new || : # there may be no other
     mv -f -- .releve/refusing.new .releve/refusing
 }
@@ -101,16 +125,18 @@ accept_all_connections() { # where a run has left them refused; a container that
     running=$(ask docker ps -q --no-trunc) || fail 'docker ps failed.'
     refused=''
     for container in $running; do
-        ! is_listed "$container" .releve/refusing || accept_connections "$container" || refused=yes
+        if ! is_listed "$container" .releve/refusing || accept_connections "$container"; then continue; fi
+        # It may have ended meanwhile.
+        [ -z "$(ask docker ps -q --filter "id=$container")" ] || refused=yes
     done
     [ -z "$refused" ] || return 1
     : >.releve/refusing
 }
 
-in_network_of() { # CONTAINER PROGRAM ARGUMENT …: with this server's own commands
-    joined=$1 program=$2
-    shift 2
-    run_as_root "network-$(printf '%s' "$joined" | cut -c 1-12)" --network "container:$joined" \
+in_network_of() { # CONTAINER NAME PROGRAM ARGUMENT …: with this server's own commands
+    joined=$1 name=$2 program=$3
+    shift 3
+    run_as_root "$name-$(printf '%s' "$joined" | cut -c 1-12)" --network "container:$joined" \
         --cap-add NET_ADMIN --security-opt label=disable \
         --env "PATH=$PATH:/usr/sbin:/sbin" --mount type=bind,source=/,target=/host \
         --entrypoint chroot "$repository@$digest" /host sh -c "$program" sh "$@"

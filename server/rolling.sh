@@ -345,6 +345,7 @@ drain() { # $stale: requests in flight have the service's stop_grace_period. The
     each "$stale" await_accepted
     each "$stale" logged docker stop || fail "The old container of '$web' cannot be stopped."
     tell_proxies &
+    telling=$!
     each "$stale" logged docker rm || fail "The old container of '$web' cannot be removed."
     stale=''
     say "the old container of '$web' is gone"

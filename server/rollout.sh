@@ -352,7 +352,7 @@ main() {
     pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page='' worker_quiet='' trial='' proxies=''
     backup_service='' backup_database='' backup_user='' backup_command='' backup_keep=5 restore_on_failure=''
     digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' oneoff_file='' project_name='' wanted_id=''
-    step='' reported='' log='' override='' located='' processes='' publishing='' making='' looking='' ready='' problem=''
+    step='' reported='' log='' override='' located='' processes='' publishing='' making='' looking='' telling='' problem=''
     # A file opened by this script must not become one of the standard streams, should the caller have closed one.
     [ -e /proc/self/fd/0 ] || exec </dev/null
     [ -e /proc/self/fd/1 ] || exec >/dev/null

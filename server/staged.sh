@@ -56,7 +56,7 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
     set +e
     (
         set -e
-        trap end_readiness EXIT
+        trap end_background EXIT
         replace_release
     )
     status=$?
@@ -214,7 +214,7 @@ put_back() { # the old release, or what was there; says what is so in the end
     set +e
     (
         set -e
-        trap end_readiness EXIT
+        trap end_background EXIT
         restore
     )
     status=$?

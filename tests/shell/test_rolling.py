@@ -56,13 +56,19 @@ case "$*" in
     'exec '*' -s reload') echo reloaded >>"$STUBS/reloads"; exit ;;
     'top '*'pid,args') echo "$(wc -l <"$STUBS/reloads" 2>/dev/null || echo 0) ? nginx: worker process"; exit ;;
     'top '*) printf 'PID RSS\\n1 1000\\n'; exit ;;
-    'run '*" $PWD/.releve/tmp OUTPUT -d "*) # the container that sets its rule at a sign
-        until [ -e .releve/tmp/refuse ]; do
-            [ -e .releve/tmp/ready ] || exit 1
+    'run '*" $PWD/.releve/tmp/networks/"*) # the container that sets its rule at a sign, and takes it back at another
+        for word; do case $word in "$PWD"*/networks/*) signs=$word ;; esac; done
+        until [ -e "$signs/refuse" ]; do
+            [ -d "$signs" ] || exit 0
             sleep 0.02
         done
-        for word; do :; done
         printf 'docker\\037refused\\037%s\\037\\036' "$word" >>"$STUBS/record"
+        touch "$signs/refused"
+        [ ! -e "$STUBS/ends-early" ] || exit 1
+        while [ -e "$signs/refuse" ]; do sleep 0.02; done
+        [ -d "$signs" ] || exit 0
+        printf 'docker\\037accepted\\037%s\\037\\036' "$word" >>"$STUBS/record"
+        touch "$signs/accepted"
         exit
         ;;
 esac
@@ -111,12 +117,11 @@ def events(server: Server) -> list[str]:
                 short.append(f"{verb} {rest[-1]}")
             case ["run", *_, "chroot", _, _, _, _, _, "sh"]:
                 short.append(f"accepted in {call[call.index('--network') + 1]}")
-            case ["run", *_, "chroot", _, _, _, _, _, "sh", sign, hook, _, address]:
-                refused = "ready to be refused" if sign else "refused"
-                short.append(f"{hook} {address} {refused} in {call[call.index('--network') + 1]}")
+            case ["run", *_, "chroot", _, _, _, _, _, "sh", _, hook, _, address]:
+                short.append(f"{hook} {address} ready to be refused in {call[call.index('--network') + 1]}")
             case ["run", *_] if "--name" in call:
                 short.append(call[call.index("--name") + 1].rpartition("-")[2])
-            case ["start" | "stop" | "refused" as verb, *rest] | ["rm" as verb, *rest] if rest[0] != "-f":
+            case ["start" | "stop" | "refused" | "accepted" as verb, *rest] | ["rm" as verb, *rest] if rest[0] != "-f":
                 short.append(f"{verb} {' '.join(rest)}")
             case ["exec", container, *rest] if rest[-1] != "-T":
                 short.append(f"{' '.join(rest)} in {container}")
@@ -141,7 +146,7 @@ def in_order(server: Server, *expected: str) -> bool:
 RELOADED = f"nginx -s reload in {PROXY}"
 READY = f"OUTPUT address-of-{OLD} ready to be refused in container:{PROXY}"
 REFUSED = f"refused address-of-{OLD}"
-ACCEPTED = f"accepted in container:{PROXY}"
+ACCEPTED = f"accepted address-of-{OLD}"
 
 
 def test_the_old_container_stops_when_the_new_one_serves_and_no_proxy_connects_to_it(prepared: Server) -> None:
@@ -170,8 +175,9 @@ def test_an_application_that_starts_slowly_is_guarded_instead_of_tried(prepared:
     result = run(prepared, "up")
     assert result.status == 0, result
     assert "trial" not in events(prepared)
-    guarded = f"INPUT address-of-{PROXY} refused in container:{NEW}"
-    assert in_order(prepared, f"start {NEW}", guarded, f"accepted in container:{NEW}", REFUSED, f"stop {OLD}")
+    ready = f"INPUT address-of-{PROXY} ready to be refused in container:{NEW}"
+    refused, accepted = f"refused address-of-{PROXY}", f"accepted address-of-{PROXY}"
+    assert in_order(prepared, f"start {NEW}", ready, refused, accepted, REFUSED, f"stop {OLD}", ACCEPTED)
 
 
 def test_a_guarded_release_that_is_not_healthy_is_removed_and_the_proxy_told(prepared: Server) -> None:
@@ -184,7 +190,7 @@ def test_a_guarded_release_that_is_not_healthy_is_removed_and_the_proxy_told(pre
     assert "answers 500, not 200" in result.errors
     assert (prepared.stubs / "web").read_text() == f"{OLD}\n"
     assert ["rm", "-f", NEW] in prepared.docker_calls("rm")
-    assert f"accepted in container:{NEW}" not in events(prepared)
+    assert f"accepted address-of-{PROXY}" not in events(prepared)
     assert prepared.docker_calls("exec", PROXY)[-1][-1] == "reload"
 
 
@@ -205,7 +211,22 @@ def test_connections_that_a_killed_run_has_left_refused_are_accepted_first(prepa
     kill_at(prepared, f'"stop {OLD}"')
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert in_order(prepared, ACCEPTED, REFUSED, f"stop {OLD}", ACCEPTED)
+    assert in_order(prepared, f"accepted in container:{PROXY}", REFUSED, f"stop {OLD}", ACCEPTED)
+
+
+def test_connections_are_accepted_again_also_when_the_container_that_refused_them_has_ended(prepared: Server) -> None:
+    (prepared.stubs / "ends-early").touch()
+    result = run(prepared, "up")
+    assert result.status == 0, result
+    assert in_order(prepared, REFUSED, f"stop {OLD}", f"accepted in container:{PROXY}")
+
+
+def test_a_container_that_ends_before_its_connections_are_accepted_again_does_no_harm(prepared: Server) -> None:
+    kill_at(prepared, f'"stop {OLD}"')
+    gone = f'"ps -q --no-trunc") echo {PROXY}; exit ;; "run "*"container:{PROXY} "*"-X RELEVE"*" sh") exit 1'
+    prepared.behave(f'case "$*" in {gone} ;; esac\n{CONTAINERS}')
+    result = run(prepared, "up")
+    assert result.status == 0, result
 
 
 def test_a_container_that_was_killed_while_it_was_guarded_goes(prepared: Server) -> None:
@@ -303,6 +324,8 @@ def test_workers_are_told_to_take_no_more_work_and_never_run_twice(server: Serve
     # The new one is made while the old one ends: what is stopped is counted, what is removed is not.
     assert in_order(server, f"start {NEW}", "create worker", "rm old-worker")
     assert ["compose", "create", "--no-recreate", "--scale=worker=2", "worker"] in server.docker_calls()
+    # Compose would remove one of two.
+    assert in_order(server, "rm old-worker", "create --remove-orphans")
     if settle == "1":
         # A worker that does not start costs the old container nothing.
         assert in_order(server, "create worker", "start new-worker1", f"stop {OLD}")
