@@ -83,14 +83,16 @@ switch_beside() { # the new containers in, and the old ones out
         watch
         begin up
         drain
+        bring_up_whole
     else
         # Nothing is watched: the old container's end need not wait for the workers.
         drain
         (begin verify && check_public) &
         looking=$!
+        await_workers_made
+        bring_up_whole
         await_workers
     fi
-    bring_up_whole
     find_containers
     note_state
     printf '%s\n' "$containers" >>"$made"
@@ -264,33 +266,44 @@ replace_workers() { # begins to, in the background
     sort_workers "$made"
     [ -n "$outdated" ] || return 0
     (
+        trap wait EXIT # nothing goes on behind a restore's back
         remove_workers "$idle"
         { each "$leaving" quiet_workers && stop_workers; } &
         stopping=$!
         # While the old ones end what they do. Not possible for one with a container_name, for example.
-        late=$lacking
-        if starts_at_once && make_workers_beside; then late=''; fi
+        new=''
+        if starts_at_once && make_workers_beside; then each "$lacking" note_made "$leaving"; fi
         wait "$stopping" || exit 1 # it has said why
         # Not before: what is gone is not counted.
         remove_workers "$leaving"
-        if starts_at_once && [ -n "$lacking" ]; then
-            [ -z "$late" ] || each "$late" logged docker compose create --no-recreate ||
-                fail "The containers of $(each "$late" words) cannot be made."
+        if starts_at_once && [ -n "$lacking" ] && [ -z "$new" ]; then
+            each "$lacking" logged docker compose create --no-recreate ||
+                fail "The containers of $(each "$lacking" words) cannot be made."
             each "$lacking" note_made ''
-            each "$new" logged docker start || fail_with_logs "The containers of $(each "$lacking" words) cannot be started."
         fi
+        : >"$scratch/workers-made"
+        [ -z "$new" ] || each "$new" logged docker start ||
+            fail_with_logs "The containers of $(each "$lacking" words) cannot be started."
     ) &
     replacing=$!
 }
 
 make_workers_beside() { # for each of $lacking as many again as run
-    [ -n "$lacking" ] || return 0
+    [ -n "$lacking" ] || return 1
     set --
     for service in $lacking; do
         count=$(of_service "$there" "$service" "$RUNNING" | wc -l)
         [ "$count" -eq 0 ] || set -- "$@" "--scale=$service=$((2 * count))"
     done
     each "$lacking" logged docker compose create --no-recreate "$@"
+}
+
+await_workers_made() { # they start, and Compose finds as many of them as it wants
+    [ -n "$outdated" ] || return 0
+    until [ -e "$scratch/workers-made" ]; do
+        kill -0 "$replacing" 2>/dev/null || [ -e "$scratch/workers-made" ] || exit 1 # it has said why
+        sleep 0.02
+    done
 }
 
 await_workers() { # until the new ones have been started; never two at once
