@@ -15,22 +15,25 @@ ACCEPT='
     done'
 
 # A rule is set at once, but the container that sets it takes a while to start: it may be there before. It waits for signs,
-# files in the directory $1: without the directory it ends, without the sign `refuse` it takes the rules away.
+# files in the directory $1: first `refuse`, then `accept`. When the directory goes it ends, and leaves all as it is.
 REFUSE='
     set -e
     signs=$1 hook=$2 side=$3
     shift 3
-    until [ -e "$signs/refuse" ]; do
-        [ -d "$signs" ] || exit 0
-        sleep 0.02
-    done
+    await() {
+        until [ -e "$signs/$1" ]; do
+            [ -d "$signs" ] || exit 0
+            sleep 0.02
+        done
+    }
+    await refuse
     for address in "$@"; do
         case $address in *:*) tables=ip6tables ;; *) tables=iptables ;; esac
         if "$tables" -w 5 -N RELEVE 2>/dev/null; then "$tables" -w 5 -I "$hook" -j RELEVE; fi
         "$tables" -w 5 -A RELEVE -p tcp --syn "$side" "$address" -j REJECT --reject-with tcp-reset
     done
     touch -- "$signs/refused" || : # the script has ended
-    while [ -e "$signs/refuse" ]; do sleep 0.05; done
+    await accept
 '"$ACCEPT"'
     touch -- "$signs/accepted" || :'
 
@@ -110,8 +113,7 @@ listeners() { # PROCESS: prints tx_queue:rx_queue of each socket in its network 
 
 accept_connections() { # CONTAINER: again
     signs_for "$1"
-    rm -f -- "$signs/refuse"
-    if [ ! -e "$signs/refused" ] || ! await_sign accepted; then
+    if [ ! -e "$signs/refused" ] || ! : >"$signs/accept" || ! await_sign accepted; then
         # The container that would do it is none of this run's, or has ended.
         in_network_of "$1" accept "$ACCEPT" || return 1
     fi

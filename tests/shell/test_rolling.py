@@ -56,21 +56,28 @@ case "$*" in
     'exec '*' -s reload') echo reloaded >>"$STUBS/reloads"; exit ;;
     'top '*'pid,args') echo "$(wc -l <"$STUBS/reloads" 2>/dev/null || echo 0) ? nginx: worker process"; exit ;;
     'top '*) printf 'PID RSS\\n1 1000\\n'; exit ;;
-    'run '*" $PWD/.releve/tmp/networks/"*) # the container that sets its rule at a sign, and takes it back at another
-        for word; do case $word in "$PWD"*/networks/*) signs=$word ;; esac; done
-        until [ -e "$signs/refuse" ]; do
-            [ -d "$signs" ] || exit 0
-            sleep 0.02
-        done
-        printf 'docker\\037refused\\037%s\\037\\036' "$word" >>"$STUBS/record"
-        touch "$signs/refused"
-        [ ! -e "$STUBS/ends-early" ] || exit 1
-        while [ -e "$signs/refuse" ]; do sleep 0.02; done
-        [ -d "$signs" ] || exit 0
-        printf 'docker\\037accepted\\037%s\\037\\036' "$word" >>"$STUBS/record"
-        touch "$signs/accepted"
-        exit
+    'run '*' chroot '*) # in the network of another container, with this server's own commands
+        for word; do case $word in container:*) export NETWORK="${{word#container:}}" ;; esac; done
+        while [ "$1" != /host ]; do shift; done
+        shift
+        exec "$@"
         ;;
+esac
+"""
+
+IPTABLES = """#!/bin/sh
+# Stands for iptables in one network, whose chain RELEVE is a file.
+# ends-early: the container ends instead of taking the rules away.
+chain="$STUBS/chain-$NETWORK"
+note() { printf 'docker\\037%s\\037%s\\037\\036' "$1" "$2" >>"$STUBS/record"; }
+case "$*" in
+    *'-N RELEVE') [ ! -e "$chain" ] && touch "$chain" ;;
+    *'-A RELEVE '*) note refused "$9" ;;
+    *'-F RELEVE')
+        if rm "$STUBS/ends-early" 2>/dev/null; then kill -9 $PPID; fi
+        [ -e "$chain" ]
+        ;;
+    *'-X RELEVE') rm "$chain" && note accepted "$NETWORK" ;;
 esac
 """
 
@@ -91,6 +98,9 @@ def run(server: Server, step: str, *more: str) -> Result:
 def prepare(server: Server, configuration: str = ASKED) -> Server:
     """Everything up to `up`."""
     server.behave(CONTAINERS)
+    for name in ("iptables", "ip6tables"):
+        (server.stubs / name).write_text(IPTABLES)
+        (server.stubs / name).chmod(0o755)
     (server.stubs / "nginx.conf").write_text(configuration)
     for step in ("pull", "precompile"):
         result = run(server, step)
@@ -146,7 +156,7 @@ def in_order(server: Server, *expected: str) -> bool:
 RELOADED = f"nginx -s reload in {PROXY}"
 READY = f"OUTPUT address-of-{OLD} ready to be refused in container:{PROXY}"
 REFUSED = f"refused address-of-{OLD}"
-ACCEPTED = f"accepted address-of-{OLD}"
+ACCEPTED = f"accepted {PROXY}"
 
 
 def test_the_old_container_stops_when_the_new_one_serves_and_no_proxy_connects_to_it(prepared: Server) -> None:
@@ -176,7 +186,7 @@ def test_an_application_that_starts_slowly_is_guarded_instead_of_tried(prepared:
     assert result.status == 0, result
     assert "trial" not in events(prepared)
     ready = f"INPUT address-of-{PROXY} ready to be refused in container:{NEW}"
-    refused, accepted = f"refused address-of-{PROXY}", f"accepted address-of-{PROXY}"
+    refused, accepted = f"refused address-of-{PROXY}", f"accepted {NEW}"
     assert in_order(prepared, f"start {NEW}", ready, refused, accepted, REFUSED, f"stop {OLD}", ACCEPTED)
 
 
@@ -190,7 +200,7 @@ def test_a_guarded_release_that_is_not_healthy_is_removed_and_the_proxy_told(pre
     assert "answers 500, not 200" in result.errors
     assert (prepared.stubs / "web").read_text() == f"{OLD}\n"
     assert ["rm", "-f", NEW] in prepared.docker_calls("rm")
-    assert f"accepted address-of-{PROXY}" not in events(prepared)
+    assert f"accepted {NEW}" not in events(prepared)
     assert prepared.docker_calls("exec", PROXY)[-1][-1] == "reload"
 
 
@@ -218,7 +228,7 @@ def test_connections_are_accepted_again_also_when_the_container_that_refused_the
     (prepared.stubs / "ends-early").touch()
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert in_order(prepared, REFUSED, f"stop {OLD}", f"accepted in container:{PROXY}")
+    assert in_order(prepared, REFUSED, f"stop {OLD}", f"accepted in container:{PROXY}", ACCEPTED)
 
 
 def test_a_container_that_ends_before_its_connections_are_accepted_again_does_no_harm(prepared: Server) -> None:
