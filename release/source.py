@@ -40,6 +40,7 @@ class Source:
     dockerfile:  the Dockerfile's path in the context
     args:        build arguments
     target:      the stage that becomes the image; None for the last one
+    committed:   when, in whole seconds since 1970 (UTC)
     labels:      what the image says about itself, by the OCI image specification's names and those of the operator
     fingerprint: 64 hexadecimal digits, of everything that the image is made from: the same on every machine
     warnings:    what the operator should know, one sentence each
@@ -50,6 +51,7 @@ class Source:
     dockerfile: str
     args: Mapping[str, str]
     target: str | None
+    committed: int
     labels: Mapping[str, str]
     fingerprint: str
     warnings: tuple[str, ...]
@@ -79,6 +81,7 @@ class Source:
                 )
             with (new / self.dockerfile).open("a", encoding="utf-8") as dockerfile:
                 dockerfile.write(_labelling(self.labels, self.target))
+            _date(new, self.committed)
             marker.unlink(missing_ok=True)
             if directory.exists():
                 directory.rename(old)
@@ -123,6 +126,21 @@ class Source:
             raise ReleaseError(f"git archive of {self.checkout} fails: {error.strip()}")
 
 
+def _date(directory: Path, committed: int) -> None:
+    """Dates every file by its commit, in whole seconds, and by its content, in the nanoseconds.
+
+    BuildKit does not read a file again whose name, size and date it has seen in another context of the same base name
+    (fsutil compares no more), and every project's is called the same: a VERSION file of the same length, exported in
+    the same second, would put another project's version into this image.
+    """
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").digest()
+            moment = committed * 10**9 + int.from_bytes(content[:8]) % 10**9
+            os.utime(path, ns=(moment, moment))
+
+
 def _labelling(labels: Mapping[str, str], target: str | None) -> str:
     """Lines for the end of a Dockerfile. docker.Image has no input for labels, so they are part of what it builds.
 
@@ -151,7 +169,8 @@ def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> So
     entries = {name: entry for entry, _, name in (line.partition("\t") for line in listed) if name}
     _refuse_incomplete(checkout, tree, entries)
     _require_dockerfile(checkout, entries, settings)
-    labels = {**_oci_labels(checkout, tag), **settings.labels}
+    revision, committed = _git(checkout, "log", "-1", "--no-show-signature", "--format=%H %ct").split()
+    labels = {**_oci_labels(checkout, tag, revision, int(committed)), **settings.labels}
     # The cache of an image is part of it only where this asks for it.
     args = {**({"BUILDKIT_INLINE_CACHE": "1"} if settings.cache_from else {}), **settings.args}
     made_of = [
@@ -164,16 +183,16 @@ def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> So
         dockerfile=settings.dockerfile,
         args=args,
         target=settings.target,
+        committed=int(committed),
         labels=labels,
         fingerprint=hashlib.sha256(json.dumps(made_of).encode()).hexdigest(),
         warnings=tuple(_warnings(checkout, entries, settings.context)),
     )
 
 
-def _oci_labels(checkout: Path, tag: str) -> dict[str, str]:
+def _oci_labels(checkout: Path, tag: str, revision: str, committed: int) -> dict[str, str]:
     """The usual annotations of the OCI image specification; the same in every clone, so the date is the commit's."""
-    revision, committed = _git(checkout, "log", "-1", "--no-show-signature", "--format=%H %ct").split()
-    created = datetime.fromtimestamp(int(committed), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    created = datetime.fromtimestamp(committed, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     origin = public_address(_git(checkout, "config", "--get", "remote.origin.url", check=False).strip())
     return {
         **({"org.opencontainers.image.source": origin} if origin else {}),

@@ -103,6 +103,22 @@ def test_a_context_that_holds_another_commit_is_replaced_as_a_whole(checkout: Ch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["app", "context", "context.fingerprint"]
 
 
+def test_files_of_one_length_never_have_one_date_because_buildkit_would_take_the_one_for_the_other(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    dates = []
+    for version in ("1.0.0", "1.1.0", "1.0.0"):
+        checkout.write("VERSION", f"{version}\n")
+        checkout.git("add", "--all")
+        checkout.git("commit", "--quiet", "--allow-empty", "--amend", "--no-edit")
+        checkout.read().export(tmp_path / f"context-{len(dates)}")
+        dates.append((tmp_path / f"context-{len(dates)}/VERSION").stat().st_mtime_ns)
+    assert dates[0] != dates[1]
+    # The nanoseconds are the content's, the seconds the commit's.
+    assert dates[0] % 10**9 == dates[2] % 10**9
+    assert dates[2] // 10**9 == checkout.read().committed
+
+
 def test_an_export_that_was_interrupted_is_made_again(checkout: Checkout, tmp_path: Path) -> None:
     context = tmp_path / "context"
     checkout.read().export(context)
