@@ -106,9 +106,18 @@ reload_proxy() { # CONTAINER: returns when its new workers have taken over
     say "reloaded $(name_of "$1")"
 }
 
-workers_of() { # CONTAINER: the ids of nginx's processes that take requests
-    ask docker top "$1" -o pid,args | sed -n 's/^ *\([0-9]*\) .*nginx: worker process$/\1/p'
-}
+workers_of() ( # CONTAINER: the ids of nginx's processes that take requests
+    set +f
+    # As this server shows them, which takes a tenth of what it takes to ask Docker.
+    shown=$(grep -lszxF 'nginx: worker process' /proc/[0-9]*/cmdline | while IFS=/ read -r _ _ process _; do
+        ! grep -qsF -- "$1" "/proc/$process/cgroup" || echo "$process"
+    done)
+    if [ -n "$shown" ]; then
+        printf '%s\n' "$shown"
+    else
+        ask docker top "$1" -o pid,args | sed -n 's/^ *\([0-9]*\) .*nginx: worker process$/\1/p'
+    fi
+)
 
 name_of() { # CONTAINER
     ask docker inspect --format '{{slice .Name 1}}' "$1" || printf '%s' "$1"
