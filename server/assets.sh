@@ -135,14 +135,14 @@ end_staging() { # what was made is this release's from now on
     mv -- .releve/staging "$release_directory/$assets_name"
 }
 
-files_in_volumes() { # NAME PROGRAM ARGUMENT …: as root, in a container with what the assets are on, and /releve
-    name=$1 program=$2
-    shift 2
+files_in_volumes() { # container_files|run_guard NAME PROGRAM ARGUMENT …: with what the assets are on
+    runner=$1 name=$2 program=$3
+    shift 3
     set -- --entrypoint sh "$repository@$digest" -c "$program" sh "$@"
     while IFS='|' read -r mount_type mount_path mount_subpath mount_source; do
         set -- --mount "$(mount_option "$mount_type" "$mount_source" "$mount_path" "$mount_subpath")" "$@"
     done <"$release_directory/mounts-$assets_name"
-    container_files "$name" "$@"
+    "$runner" "$name" "$@"
 }
 
 container_files() { # NAME [OPTION …] IMAGE ARGUMENT …: as root, in a container that has /releve
@@ -164,8 +164,12 @@ assets_of() { # RELEASE: the directory of its assets below /releve, or nothing
 }
 
 publish() { # DIRECTORY below /releve
+    forget_purge "$1"
+    each "$assets" files_in_volumes container_files publish "$PUBLISH" "$1"
+}
+
+forget_purge() { # DIRECTORY below /releve, which is about to be published
     grep -qxF -- "$1" .releve/purged 2>/dev/null || rm -f -- .releve/purged
-    each "$assets" files_in_volumes publish "$PUBLISH" "$1"
 }
 
 copy_live_assets() { # RELEASE: into it, what a running container of the first service has
@@ -184,7 +188,7 @@ purge() { # RELEASE: of what neither it nor the release before the live one cons
     # Back and forth between the same two there is nothing to remove.
     kept_sets=$(printf '%s\n' "$this" "$before" | sort)
     [ "$kept_sets" != "$(cat .releve/purged 2>/dev/null)" ] || return 0
-    each "$assets" files_in_volumes purge "$PURGE" "$this" "$before" || return 1
+    each "$assets" files_in_volumes container_files purge "$PURGE" "$this" "$before" || return 1
     printf '%s\n' "$kept_sets" >.releve/purged
 }
 

@@ -55,8 +55,9 @@ each() { # LIST COMMAND …: runs it once, with the values of the list appended
     "$@"
 }
 
-remove_oneoffs() { # what a killed run left would go on writing into the assets
-    leftover=$(ask docker ps -aq --filter "label=releve.project=$directory") || fail 'docker ps failed.'
+remove_oneoffs() { # [NAME]: what a killed run left would go on writing into the assets
+    leftover=$(ask docker ps -aq --filter "label=releve.project=$directory" ${1:+--filter "name=$oneoff_name-$1"}) ||
+        fail 'docker ps failed.'
     for container in $leftover; do
         # Not done while its own --rm is at work; done when there is none any more.
         until logged docker rm -f -v "$container"; do
@@ -96,7 +97,7 @@ run_as_root() { # NAME [OPTION …] IMAGE ARGUMENT …: in a container of its ow
     status=0
     logged docker run --rm --name "$oneoff_name-$name" --label "releve.project=$directory" --label "releve.release=$release" \
         --user 0:0 "$@" || status=$?
-    [ "$status" -eq 0 ] || (allow_more_time && remove_oneoffs) # `timeout` ends the client only
+    [ "$status" -eq 0 ] || (allow_more_time && remove_oneoffs "$name") # `timeout` ends the client only
     return "$status"
 }
 

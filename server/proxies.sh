@@ -27,6 +27,16 @@ ASKS='
     $0 ~ "[ \t\"/]" name "[:/;\" \t]" && !/server_name/ { asks = 1 }
     END { if (asks || keeps) print (asks ? "asks" : "once") (asks && keeps ? "-keeps" : "") }'
 
+begin_finding_proxies() { # of what runs, in the background: into a file
+    (
+        running=$(containers_of "$web" --filter status=running) || fail 'docker ps failed.'
+        [ -n "$running" ] || exit 0
+        find_proxies "${running%%"$IFS"*}"
+        printf '%s' "$proxies" >"$scratch/proxies"
+    ) &
+    finding=$!
+}
+
 find_proxies() { # CONTAINER of the first service: sets proxies, a line KIND CONTAINER for each. Fails where one could not be
     # reloaded, before anything depends on it.
     proxies=''
@@ -62,24 +72,20 @@ find_proxies() { # CONTAINER of the first service: sets proxies, a line KIND CON
         say "notice: no nginx was found that passes requests to '$web'; what does must find a new container within $UNKNOWN_PROXY s"
 }
 
-show_proxies() { # asks|once, the new container, started at $started_at: returns when all of that kind know it
+show_proxies() { # early|late, the new container, started at $started_at: returns when all that are to know it then do
     for proxy in $proxies; do
-        case $proxy in "$1"*) ;; *) continue ;; esac
+        # One that keeps a list of servers would hold it against the new one that it was refused.
+        case $1:$proxy in early:asks\ * | late:once* | late:asks-*) ;; *) continue ;; esac
         reload_proxy "${proxy#* }" || fail "$(name_of "${proxy#* }") cannot be reloaded."
     done
-    case $1:$proxies:$stale in once::?*) pause_until $((started_at + UNKNOWN_PROXY * 100)) ;; esac
-}
-
-ready_to_lead_away() { # from $stale, which is still to serve for a while
-    gone=$(each "$stale" addresses_in_networks) || fail 'docker inspect failed.'
-    [ -z "$gone" ] || for proxy in $proxies; do each "$gone" ready_to_refuse "${proxy#* }" OUTPUT; done
+    case $1:$proxies:$stale in late::?*) pause_until $((started_at + UNKNOWN_PROXY * 100)) ;; esac
 }
 
 lead_proxies_away() { # from $stale: what is connected ends what it does, and nobody connects any more
     gone=$(each "$stale" addresses_in_networks) || fail 'docker inspect failed.'
     for proxy in $proxies; do
         container=${proxy#* }
-        each "$gone" refuse_connections "$container" OUTPUT || say "notice: this server's iptables cannot keep $(
+        each "$gone" refuse_connections "$container" || say "notice: this server's iptables cannot keep $(
             name_of "$container") from the old container of '$web': the requests of its last moment may fail"
         # What it keeps open, to use it again, is not a new connection.
         case $proxy in asks\ *) continue ;; esac

@@ -46,21 +46,22 @@ name_settings() { # sets made: the file that lists the containers made for this 
 
 switch_beside() { # the new containers in, and the old ones out
     name_settings
-    guarded='' started=''
+    started=''
     sort_containers "$made"
     accept_all_connections || fail "The proxy refuses connections since a run that was killed: this server's iptables fails." \
         'Nothing was stopped. Restart the proxy.'
-    # Meanwhile the proxies are looked for.
+    [ ! -e "$scratch/proxies" ] || proxies=$(cat -- "$scratch/proxies")
+    [ -z "$stale" ] || guard_proxies
+    begin_publishing
     [ -n "$fresh" ] || ! starts_at_once || begin_making
-    [ -z "$stale" ] || find_proxies "${stale%%"$IFS"*}"
     clock
     started_at=$now
     [ -n "$fresh" ] || start_beside
     await_published
-    [ -n "$stale" ] || find_proxies "${fresh%%"$IFS"*}"
+    [ -e "$scratch/proxies" ] || find_proxies "${fresh%%"$IFS"*}"
     # Before it listens: these would ask soon anyway, and turn to the old one meanwhile.
-    show_proxies asks
-    [ -z "$stale" ] || [ "$settle" -gt 0 ] || ready_to_lead_away
+    show_proxies early
+    sort_workers "$made"
     begin gate
     web_containers=$fresh
     containers=$fresh
@@ -71,9 +72,10 @@ switch_beside() { # the new containers in, and the old ones out
     say "'$web' answers $wanted_status on $path"
     begin up
     replace_workers
-    [ -z "$guarded" ] || accept_connections "$fresh" || fail "The new container of '$web' refuses connections."
+    warm_up
+    let_in
     remove_unfit
-    show_proxies once
+    show_proxies late
     if [ "$settle" -gt 0 ] || ! starts_at_once; then
         await_workers
         sort_workers "$made"
@@ -86,9 +88,8 @@ switch_beside() { # the new containers in, and the old ones out
         bring_up_whole
     else
         # Nothing is watched: the old container's end need not wait for the workers.
-        drain
-        (begin verify && check_public) &
-        looking=$!
+        drain look_at_public
+        looking=$telling
         await_workers_made
         bring_up_whole
         await_workers
@@ -115,8 +116,8 @@ switch_back() { # the same for the old containers, of which some may never have 
         start_service
         begin gate
         await_old_release "$fresh"
-        show_proxies asks
-        show_proxies once
+        show_proxies early
+        show_proxies late
     fi
     begin up
     drain
@@ -149,25 +150,26 @@ is_listed() { # CONTAINER FILE
 }
 
 start_beside() {
-    if [ -z "$stale" ] || [ -e "$release_directory/served-$assets_name" ] || ! are_asked; then
-        start_service
-        return 0
-    fi
-    # Docker's DNS gives out a container from its start on: one that answers with errors would get requests.
-    if starts_slowly; then
-        start_service
-        if guard; then return 0; fi
-        logged docker rm -f "$fresh" || fail "The container $fresh cannot be removed."
-    fi
-    try_release
+    if needs_trial; then try_release; fi
     start_service
+    [ -z "$stale" ] || shut_out || [ -z "$untried" ] ||
+        fail "The proxies cannot be kept from the new container of '$web' until it is healthy."
+}
+
+needs_trial() { # Docker's DNS gives out a container from its start on: one that answers with errors would get requests. Sets
+    # untried: whether nothing speaks for the release but its guards
+    untried=''
+    [ -n "$stale" ] && are_asked && [ ! -e "$release_directory/served-$assets_name" ] || return 1
+    starts_slowly && can_refuse || return 0
+    untried=yes
+    return 1
 }
 
 are_asked() { # whether there is a proxy that finds new containers by itself
     [ -z "$proxies" ] || printf '%s' "$proxies" | grep -q '^asks'
 }
 
-starts_slowly() { # whether it took the application long enough, the last time, for a guard to be there before it listens
+starts_slowly() { # whether it took the application long enough, the last time, for the guards to know it before it listens
     [ -n "$proxies" ] && [ "$(cat .releve/boot 2>/dev/null || echo 0)" -ge "$LONG_BOOT" ]
 }
 
@@ -175,12 +177,32 @@ note_boot() { # hundredths of a second from a container's start to its first goo
     [ -z "$started" ] || printf '%d\n' $((now - started_at)) >.releve/boot
 }
 
-LONG_BOOT=80
+LONG_BOOT=40
 
-guard() { # $fresh: the proxies cannot connect to it
-    their_addresses=$(for proxy in $proxies; do addresses_in_networks "${proxy#* }"; done) || fail 'docker inspect failed.'
-    each "$their_addresses" refuse_connections "$fresh" INPUT || return 1
-    guarded=yes
+shut_out() { # $fresh: no proxy connects to it until it is let in
+    its_addresses=$(each "$fresh" addresses_in_networks) || fail 'docker inspect failed.'
+    printf '%s\n' "$fresh" >>.releve/refusing
+    for proxy in $proxies; do each "$its_addresses" refuse_connections "${proxy#* }" || return 1; done
+}
+
+let_in() {
+    for proxy in $proxies; do
+        ! is_listed "${proxy#* }" .releve/refusing || accept_connections "${proxy#* }" ||
+            fail "$(name_of "${proxy#* }") refuses connections to the new container of '$web'."
+    done
+    [ ! -e .releve/refusing ] || for container in $fresh; do forget_refused "$container"; done
+}
+
+warm_up() { # an application loads a part of itself at its first request, and keeps others waiting: not visitors, then
+    [ -n "$url" ] || return 0
+    home=${url#*://}
+    case $home in */*) home=/${home#*/} ;; *) home='' ;; esac
+    set --
+    for header in $headers; do set -- --header "$header" "$@"; done
+    for address in $addresses; do
+        in_time curl -q --silent --globoff --http1.1 --noproxy '*' --max-time 5 --output /dev/null "$@" \
+            "http://$address:$port${home%/}/" || : # what it answers is looked at later
+    done
 }
 
 try_release() { # in a container of the new release that nobody else finds
@@ -193,7 +215,7 @@ try_release() { # in a container of the new release that nobody else finds
     containers=$trial
     web_containers=$trial
     await_health
-    remove_oneoffs
+    remove_oneoffs trial
     trial=''
     begin up
     say "tried '$web': it answers $wanted_status on $path"
@@ -263,7 +285,6 @@ sort_workers() { # FILE that lists those to keep, of the services after the firs
 RUNNING='running|restarting|paused' # states that end only when a container is told to stop
 
 replace_workers() { # begins to, in the background
-    sort_workers "$made"
     [ -n "$outdated" ] || return 0
     (
         trap wait EXIT # nothing goes on behind a restore's back
@@ -352,12 +373,22 @@ remove_unfit() { # those of $stale that a run left which did not come far enough
     stale=$fit
 }
 
-drain() { # $stale: requests in flight have the service's stop_grace_period. The proxies are told in the background
+look_at_public() {
+    begin verify
+    check_public
+}
+
+drain() { # [COMMAND]: $stale: requests in flight have the service's stop_grace_period. In the background the proxies are told,
+    # and COMMAND follows
     [ -n "$stale" ] || return 0
     lead_proxies_away
     each "$stale" await_accepted
     each "$stale" logged docker stop || fail "The old container of '$web' cannot be stopped."
-    tell_proxies &
+    (
+        tell_proxies
+        dismiss_guards
+        "$@"
+    ) &
     telling=$!
     each "$stale" logged docker rm || fail "The old container of '$web' cannot be removed."
     stale=''

@@ -285,6 +285,7 @@ clear_leftovers() { # of a killed run
 on_exit() {
     status=$?
     if [ "$status" -ne 0 ] && [ -n "$locked" ] && [ -z "$recorded" ]; then record failed || :; fi
+    dismiss_guards
     rm -rf -- "$scratch" "${directory:?}/$CANDIDATE"
     [ "$status" -eq 0 ] || [ -n "$reported" ] || complain "$step: ended unexpectedly with status $status."
 }
@@ -352,7 +353,7 @@ main() {
     pending_command='' migrate='' migrations=stopped before_up='' after_up='' maintenance_page='' worker_quiet='' trial='' proxies=''
     backup_service='' backup_database='' backup_user='' backup_command='' backup_keep=5 restore_on_failure=''
     digest='' locked='' recorded='' phase='' previous='' downtime='' measurer='' overlay='' oneoff_file='' project_name='' wanted_id=''
-    step='' reported='' log='' override='' located='' processes='' publishing='' making='' looking='' telling='' problem=''
+    step='' reported='' log='' override='' located='' processes='' publishing='' publisher='' unpublished='' making='' looking='' telling='' finding='' problem=''
     # A file opened by this script must not become one of the standard streams, should the caller have closed one.
     [ -e /proc/self/fd/0 ] || exec </dev/null
     [ -e /proc/self/fd/1 ] || exec >/dev/null
@@ -382,6 +383,7 @@ main() {
     take_lock
     if [ -d .releve/tmp ]; then note_interrupted_run; fi
     work_in "$directory/.releve/tmp"
+    dismiss_guards # of a killed run
     rm -rf -- "$scratch"
     mkdir -- "$scratch"
     printf '%s\n' "$step" >"$scratch/step"

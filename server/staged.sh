@@ -44,6 +44,7 @@ step_up_staged() { # COMMAND …: that of precompile, which names the assets
     [ -z "$assets" ] || have_assets ||
         refuse "The assets of $release_name are not here." 'Make them:  pulumi up --replace '\''**-pull'\'
     add_forwarded_headers
+    [ "$strategy" != rolling ] || begin_finding_proxies
     current=$(linked current)
     previous=$current
     note_public_state
@@ -82,14 +83,22 @@ begin_transaction() { # what a killed run began goes on: it knows what was there
         rm -f -- .releve/reserve
         fail "There is no room on the disk of $directory." 'Nothing was stopped. Make room, then run `pulumi up` again.'
     }
-    [ ! -d .releve/transaction ] || return 0
+    [ -d .releve/transaction ] || note_what_is_there
+    [ -z "$finding" ] || wait "$finding" || {
+        rm -f -- .releve/reserve
+        reported=yes # why
+        exit 1
+    }
+    [ -d .releve/transaction ] || mv -- .releve/transaction.new .releve/transaction
+}
+
+note_what_is_there() {
     rm -rf -- .releve/transaction.new
     mkdir -- .releve/transaction.new
     [ ! -e "$compose_file" ] || cp -p -- "$compose_file" .releve/transaction.new/compose.yml
     [ ! -e .env ] || cp -p -- .env .releve/transaction.new/env
     schema >.releve/transaction.new/schema
     each "$services" all_containers >.releve/transaction.new/containers
-    mv -- .releve/transaction.new .releve/transaction
 }
 
 replace_release() {
@@ -107,13 +116,11 @@ replace_release() {
         migrate_database
     fi
     run_tasks "$before_up"
-    if [ -n "$assets" ]; then
-        begin publish
-        publish "$(published_name)" &
-        publishing=$!
+    unpublished=${assets:+yes}
+    if [ "$strategy" != rolling ]; then
+        begin_publishing
+        await_published
     fi
-    # `rolling` has other things to do meanwhile.
-    [ "$strategy" = rolling ] || await_published
     begin up
     : >.releve/transaction/started
     put_environment
@@ -125,11 +132,25 @@ replace_release() {
     if [ -n "$looking" ]; then wait "$looking" || exit 1; else check_public; fi
 }
 
-await_published() { # before anything of the new release starts
-    [ -n "$publishing" ] || return 0
+begin_publishing() { # in the background
+    [ -n "$unpublished" ] || return 0
+    unpublished=''
     begin publish
-    wait "$publishing" || fail 'The assets cannot be published.'
-    publishing=''
+    publish "$(published_name)" &
+    publishing=$!
+    begin up
+}
+
+await_published() { # before anything of the new release starts
+    [ -n "$publishing$publisher" ] || return 0
+    begin publish
+    if [ -n "$publisher" ]; then
+        find_guard "$publisher"
+        await_guard published || publish "$(published_name)"
+    else
+        wait "$publishing"
+    fi || fail 'The assets cannot be published.'
+    publishing='' publisher=''
     begin up
     say 'published the assets beside those of the old release'
 }

@@ -30,11 +30,12 @@ CONFIGURATIONS = {
 
 
 KILLED_AT = {
+    "the proxy gets its guard": Place("docker run *--network container:*"),
     "the new container is made": Place("docker compose create *"),
     "the new container starts": Place("docker start *"),
     "the new container is waited for": Place("curl *--include*", after_switch=True),
-    "connections are refused": Place("docker run *--network container:*"),
     "the proxy is reloaded": Place("docker exec * nginx -s reload"),
+    "connections to the old container are refused": Place("docker inspect --format {{.State.Pid}} *"),
     "the old container is stopped": Place("docker stop *"),
     "the old container is removed": Place("docker rm [!-]*"),
     "the new worker is made": Place("docker compose create * worker"),
@@ -43,7 +44,7 @@ KILLED_AT = {
 KILLS = [
     Kill("asks-again", "the new container is made", "the script", back=False),
     Kill("asks-again", "the new container is waited for", "pulumi", back=True),
-    Kill("asks-again", "connections are refused", "the script", back=True),
+    Kill("asks-again", "connections to the old container are refused", "the script", back=True),
     Kill("asks-again", "the old container is stopped", "the script", back=False),
     Kill("looks-up-once", "the new container starts", "the script", back=True),
     Kill("looks-up-once", "the old container is removed", "the script", back=True),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shell.server import DIGEST, IMAGE, SCRIPT, Result, Server, side_by_side
+from tests.shell.server import CURL, DIGEST, IMAGE, SCRIPT, Result, Server, side_by_side
 from tests.shell.test_staged import COMMAND, GATE, LIMITS, MIGRATE, PENDING, WELL, history
 
 OLD, NEW, AGAIN, PROXY = "old-container", "new-container", "old-release-again", "proxy-container"
@@ -58,7 +58,15 @@ case "$*" in
     'top '*) printf 'PID RSS\\n1 1000\\n'; exit ;;
     'run '*' chroot '*) # in the network of another container, with this server's own commands
         for word; do case $word in container:*) export NETWORK="${{word#container:}}" ;; esac; done
-        while [ "$1" != /host ]; do shift; done
+        case "$*" in
+            *'--entrypoint chroot'*) while [ "$1" != /host ]; do shift; done ;;
+            *) # it publishes first
+                while [ "$1" != -c ]; do shift; done
+                shift 2
+                touch "$2/published"
+                set -- host sh -c "$4" sh "$2" "$3"
+                ;;
+        esac
         shift
         exec "$@"
         ;;
@@ -67,17 +75,21 @@ esac
 
 IPTABLES = """#!/bin/sh
 # Stands for iptables in one network, whose chain RELEVE is a file.
-# ends-early: the container ends instead of taking the rules away.
+# ends-early: the guard ends instead of taking rules away.
 chain="$STUBS/chain-$NETWORK"
 note() { printf 'docker\\037%s\\037%s\\037\\036' "$1" "$2" >>"$STUBS/record"; }
 case "$*" in
     *'-N RELEVE') [ ! -e "$chain" ] && touch "$chain" ;;
-    *'-A RELEVE '*) note refused "$9" ;;
+    *'-A RELEVE '*192.0.2.1*) ;;
+    *'-A RELEVE '*) note refused "$9" && echo "$9" >>"$chain" ;;
     *'-F RELEVE')
-        if rm "$STUBS/ends-early" 2>/dev/null; then kill -9 $PPID; fi
+        if [ -s "$chain" ] && rm "$STUBS/ends-early" 2>/dev/null; then kill -9 $PPID; fi
         [ -e "$chain" ]
         ;;
-    *'-X RELEVE') rm "$chain" && note accepted "$NETWORK" ;;
+    *'-X RELEVE')
+        [ ! -s "$chain" ] || note accepted "$NETWORK"
+        rm "$chain"
+        ;;
 esac
 """
 
@@ -99,8 +111,7 @@ def prepare(server: Server, configuration: str = ASKED) -> Server:
     """Everything up to `up`."""
     server.behave(CONTAINERS)
     for name in ("iptables", "ip6tables"):
-        (server.stubs / name).write_text(IPTABLES)
-        (server.stubs / name).chmod(0o755)
+        server.write_command(name, IPTABLES)
     (server.stubs / "nginx.conf").write_text(configuration)
     for step in ("pull", "precompile"):
         result = run(server, step)
@@ -125,10 +136,8 @@ def events(server: Server) -> list[str]:
                 short.append(call[call.index("--name") + 1].rpartition("-")[2])
             case ["compose", "up" | "stop" | "rm" as verb, *rest]:
                 short.append(f"{verb} {rest[-1]}")
-            case ["run", *_, "chroot", _, _, _, _, _, "sh"]:
-                short.append(f"accepted in {call[call.index('--network') + 1]}")
-            case ["run", *_, "chroot", _, _, _, _, _, "sh", _, hook, _, address]:
-                short.append(f"{hook} {address} ready to be refused in {call[call.index('--network') + 1]}")
+            case ["run", *_] if "--network" in call and "-guard-" in call[call.index("--name") + 1]:
+                short += ["publish"] * ("chroot" not in call) + [f"guard in {call[call.index('--network') + 1]}"]
             case ["run", *_] if "--name" in call:
                 short.append(call[call.index("--name") + 1].rpartition("-")[2])
             case ["start" | "stop" | "refused" | "accepted" as verb, *rest] | ["rm" as verb, *rest] if rest[0] != "-f":
@@ -154,7 +163,8 @@ def in_order(server: Server, *expected: str) -> bool:
 
 
 RELOADED = f"nginx -s reload in {PROXY}"
-READY = f"OUTPUT address-of-{OLD} ready to be refused in container:{PROXY}"
+GUARD = f"guard in container:{PROXY}"
+SHUT_OUT = f"refused address-of-{NEW}"
 REFUSED = f"refused address-of-{OLD}"
 ACCEPTED = f"accepted {PROXY}"
 
@@ -162,7 +172,7 @@ ACCEPTED = f"accepted {PROXY}"
 def test_the_old_container_stops_when_the_new_one_serves_and_no_proxy_connects_to_it(prepared: Server) -> None:
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert in_order(prepared, "publish", "trial", f"start {NEW}", RELOADED, READY, REFUSED, f"stop {OLD}")
+    assert in_order(prepared, "publish", "trial", f"start {NEW}", SHUT_OUT, RELOADED, ACCEPTED, REFUSED, f"stop {OLD}")
     assert in_order(prepared, f"stop {OLD}", f"rm {OLD}", "create --remove-orphans")
     assert in_order(prepared, f"stop {OLD}", RELOADED, ACCEPTED)
     assert events(prepared).count(RELOADED) == 2
@@ -180,17 +190,37 @@ def test_an_nginx_that_looks_the_name_up_once_gives_up_what_it_keeps_open_and_ne
     assert in_order(server, f"start {NEW}", RELOADED, REFUSED, RELOADED, f"stop {OLD}", RELOADED, ACCEPTED)
 
 
-def test_an_application_that_starts_slowly_is_guarded_instead_of_tried(prepared: Server) -> None:
+def test_an_application_that_starts_slowly_is_shut_out_instead_of_tried(prepared: Server) -> None:
     (prepared.directory / ".releve/boot").write_text("150\n")
     result = run(prepared, "up")
     assert result.status == 0, result
     assert "trial" not in events(prepared)
-    ready = f"INPUT address-of-{PROXY} ready to be refused in container:{NEW}"
-    refused, accepted = f"refused address-of-{PROXY}", f"accepted {NEW}"
-    assert in_order(prepared, f"start {NEW}", ready, refused, accepted, REFUSED, f"stop {OLD}", ACCEPTED)
+    assert in_order(prepared, GUARD, f"start {NEW}", SHUT_OUT, RELOADED, ACCEPTED, REFUSED, f"stop {OLD}", ACCEPTED)
+    assert events(prepared).count(GUARD) == 1
 
 
-def test_a_guarded_release_that_is_not_healthy_is_removed_and_the_proxy_told(prepared: Server) -> None:
+VISITED = f"""#!/bin/sh
+# The public address answers.
+case "$*" in *--write-out*) ;; *) exec {CURL} "$@" ;; esac
+for word; do
+    [ "$before" != --output ] || : >"$word"
+    before=$word
+done
+printf '200 %s' "$word"
+"""
+
+
+def test_the_new_container_is_asked_for_its_page_before_a_visitor_can(prepared: Server) -> None:
+    prepared.write_command("curl", VISITED)
+    result = run(prepared, "up", "--url", "https://shop.example/book/")
+    assert result.status == 0, result
+    calls = prepared.calls()
+    (asked,) = (call for call in calls if call[-1] == "http://172.18.0.2:3000/book/")
+    assert "X-Forwarded-Proto: https" in asked
+    assert calls.index(["docker", *SHUT_OUT.split()]) < calls.index(asked) < calls.index(["docker", *ACCEPTED.split()])
+
+
+def test_a_release_that_is_not_healthy_is_shut_out_until_it_is_removed_and_the_proxy_told(prepared: Server) -> None:
     (prepared.directory / ".releve/boot").write_text("150\n")
     prepared.answer("running", "sha256:old")
     prepared.answer("response", "HTTP/1.1 500 Internal Server Error\r\n\r\nno")
@@ -199,8 +229,11 @@ def test_a_guarded_release_that_is_not_healthy_is_removed_and_the_proxy_told(pre
     assert result.status == 1, result
     assert "answers 500, not 200" in result.errors
     assert (prepared.stubs / "web").read_text() == f"{OLD}\n"
-    assert ["rm", "-f", NEW] in prepared.docker_calls("rm")
-    assert f"accepted {NEW}" not in events(prepared)
+    calls = prepared.docker_calls()
+    shut_out, removed, accepted = (
+        calls.index(call) for call in (SHUT_OUT.split(), ["rm", "-f", NEW], ACCEPTED.split())
+    )
+    assert shut_out < removed < accepted
     assert prepared.docker_calls("exec", PROXY)[-1][-1] == "reload"
 
 
@@ -213,7 +246,7 @@ def test_where_the_server_has_no_iptables_the_release_is_tried_and_the_risk_is_n
     result = run(prepared, "up")
     assert result.status == 0, result
     assert "iptables cannot keep proxy-container from the old container of 'web'" in result.output
-    assert in_order(prepared, f"start {NEW}", "trial", f"start {NEW}", f"stop {OLD}", RELOADED)
+    assert in_order(prepared, GUARD, "publish", "trial", f"start {NEW}", f"stop {OLD}", RELOADED)
     assert (prepared.stubs / "web").read_text() == f"{NEW}\n"
 
 
@@ -221,31 +254,32 @@ def test_connections_that_a_killed_run_has_left_refused_are_accepted_first(prepa
     kill_at(prepared, f'"stop {OLD}"')
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert in_order(prepared, f"accepted in container:{PROXY}", REFUSED, f"stop {OLD}", ACCEPTED)
+    assert in_order(prepared, GUARD, ACCEPTED, REFUSED, f"stop {OLD}", ACCEPTED)
 
 
-def test_connections_are_accepted_again_also_when_the_container_that_refused_them_has_ended(prepared: Server) -> None:
+def test_connections_are_accepted_again_also_when_the_guard_has_ended(prepared: Server) -> None:
     (prepared.stubs / "ends-early").touch()
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert in_order(prepared, REFUSED, f"stop {OLD}", f"accepted in container:{PROXY}", ACCEPTED)
+    assert in_order(prepared, GUARD, SHUT_OUT, GUARD, ACCEPTED, REFUSED, f"stop {OLD}", ACCEPTED)
 
 
 def test_a_container_that_ends_before_its_connections_are_accepted_again_does_no_harm(prepared: Server) -> None:
     kill_at(prepared, f'"stop {OLD}"')
-    gone = f'"ps -q --no-trunc") echo {PROXY}; exit ;; "run "*"container:{PROXY} "*"-X RELEVE"*" sh") exit 1'
+    gone = f'"ps -q --no-trunc") echo {PROXY}; exit ;; "run "*"container:{PROXY} "*) exit 1'
     prepared.behave(f'case "$*" in {gone} ;; esac\n{CONTAINERS}')
     result = run(prepared, "up")
     assert result.status == 0, result
 
 
-def test_a_container_that_was_killed_while_it_was_guarded_goes(prepared: Server) -> None:
+def test_a_container_that_a_killed_run_has_shut_out_goes_before_it_is_let_in(prepared: Server) -> None:
     (prepared.directory / ".releve/boot").write_text("150\n")
-    kill_at(prepared, '"run "*chroot*INPUT*')
+    kill_at(prepared, f'"exec {PROXY} "*reload')
     result = run(prepared, "up")
     assert result.status == 0, result
-    assert ["rm", "-f", NEW] in prepared.docker_calls("rm")
-    assert in_order(prepared, f"start {NEW}", f"stop {OLD}")
+    calls = prepared.docker_calls()
+    assert calls.index(["rm", "-f", NEW]) < calls.index(ACCEPTED.split())
+    assert in_order(prepared, ACCEPTED, f"start {NEW}", f"stop {OLD}")
 
 
 CONFIGURATIONS = {
@@ -288,7 +322,6 @@ def test_what_an_nginx_does_with_the_name_of_the_service_is_read_from_its_config
         ("*-trial*", "No container of 'web' can be started"),
         ('"compose create"*', "A new container of 'web' cannot be made"),
         (f'"start {NEW}"', "The new container of 'web' cannot be started"),
-        ('*"nginx -T"', "is not accepted (nginx -T)"),
         ('"stop old-worker"', "worker cannot be stopped"),
         ('*"kill -TSTP 1"', "cannot be told to take no more work"),
     ],
@@ -311,6 +344,18 @@ def test_whatever_fails_before_the_old_container_stops_it_is_left_alone(
     assert (server.stubs / "web").read_text() == f"{OLD}\n"
     assert f"stop {OLD}" not in events(server)
     assert history(server)[-1]["result"] == "restored"
+
+
+def test_an_nginx_that_does_not_accept_its_configuration_is_named_before_anything_changes(prepared: Server) -> None:
+    before = prepared.compose_file.read_bytes()
+    prepared.behave(f'case "$*" in *"nginx -T") exit 1 ;; esac\n{CONTAINERS}')
+    result = run(prepared, "up")
+    assert result.status == 1, result
+    assert f"The configuration of {PROXY} is not accepted (nginx -T)" in result.errors
+    assert "ended unexpectedly" not in result.errors
+    assert prepared.compose_file.read_bytes() == before
+    assert events(prepared) == []
+    assert history(prepared)[-1]["result"] == "failed"
 
 
 def test_a_container_of_whomever_that_ends_while_proxies_are_looked_for_does_no_harm(prepared: Server) -> None:

@@ -106,7 +106,7 @@ def test_a_context_that_holds_another_commit_is_replaced_as_a_whole(checkout: Ch
 def test_files_of_one_length_never_have_one_date_because_buildkit_would_take_the_one_for_the_other(
     checkout: Checkout, tmp_path: Path
 ) -> None:
-    dates = []
+    dates: list[int] = []
     for version in ("1.0.0", "1.1.0", "1.0.0"):
         checkout.write("VERSION", f"{version}\n")
         checkout.git("add", "--all")
