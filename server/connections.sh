@@ -65,15 +65,15 @@ guard_proxy() { # PROXY [yes, if it is to publish]
         forget_purge "$(published_name)"
         unpublished='' publisher=$1
     fi
+    # One that outlives a killed script keeps neither its lock nor its connection.
     (
-        exec 9>&- # a guard that outlives a killed script must not keep its lock
         if [ -n "${2-}" ]; then
             each "$assets" files_in_volumes run_guard guard "$PUBLISH_AND_GUARD" "$guard" "$PATH" "$GUARD" "$(published_name)"
         else
             run_guard guard --entrypoint chroot "$repository@$digest" /host sh -c "$GUARD" sh "$guard" "$PATH"
         fi || :
         [ ! -d "$guard" ] || : >"$guard/ended"
-    ) &
+    ) >>"$log" 2>&1 9>&- &
 }
 
 run_guard() { # NAME [OPTION …] IMAGE ARGUMENT …: in the network of the proxy $guarded, with this server's own files

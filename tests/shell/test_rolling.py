@@ -272,6 +272,34 @@ def test_a_container_that_ends_before_its_connections_are_accepted_again_does_no
     assert result.status == 0, result
 
 
+def test_a_guard_that_outlives_a_killed_run_keeps_nothing_from_the_next(prepared: Server) -> None:
+    parent = (
+        'parent() { awk "{ print \\$4 }" "/proc/$1/stat"; }; part=$(parent $PPID); kill -9 "$(parent "$part")" "$part"'
+    )
+    prepared.behave(f'case "$*" in "exec {PROXY} "*reload) {parent} ;; esac\n{CONTAINERS}')
+    assert run(prepared, "up").status != 0
+    # The run is over for whoever has started it, and the guard is there.
+    assert not (prepared.directory / ".releve/tmp/guards" / PROXY / "ended").exists()
+    prepared.behave(CONTAINERS)
+    result = run(prepared, "up")
+    assert result.status == 0, result
+
+
+def test_each_of_two_proxies_has_a_guard_and_the_assets_are_published_once(prepared: Server) -> None:
+    both = f"""'ps '*'.Networks'*)
+        for proxy in {PROXY} second-proxy; do printf '%s|,%s,|%s\\n' "$proxy" shop_default '"nginx" nginx:1'; done
+        exit
+        ;;"""
+    prepared.behave(f'case "$*" in {both} esac\n{CONTAINERS}')
+    result = run(prepared, "up")
+    assert result.status == 0, result
+    done = events(prepared)
+    assert done.count("publish") == 1
+    for event in (GUARD, "guard in container:second-proxy", ACCEPTED, "accepted second-proxy"):
+        assert event in done, event
+    assert (done.count(SHUT_OUT), done.count(REFUSED)) == (2, 2)
+
+
 def test_a_container_that_a_killed_run_has_shut_out_goes_before_it_is_let_in(prepared: Server) -> None:
     (prepared.directory / ".releve/boot").write_text("150\n")
     kill_at(prepared, f'"exec {PROXY} "*reload')
