@@ -186,11 +186,12 @@ shut_out() { # $fresh: no proxy connects to it until it is let in
 }
 
 let_in() {
+    # First, because the next run would remove it from under its visitors.
+    [ ! -e .releve/refusing ] || for container in $fresh; do forget_refused "$container"; done
     for proxy in $proxies; do
         ! is_listed "${proxy#* }" .releve/refusing || accept_connections "${proxy#* }" ||
             fail "$(name_of "${proxy#* }") refuses connections to the new container of '$web'."
     done
-    [ ! -e .releve/refusing ] || for container in $fresh; do forget_refused "$container"; done
 }
 
 warm_up() { # an application loads a part of itself at its first request, and keeps others waiting: not visitors, then

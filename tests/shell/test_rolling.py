@@ -88,6 +88,7 @@ case "$*" in
         ;;
     *'-X RELEVE')
         [ ! -s "$chain" ] || note accepted "$NETWORK"
+        [ ! -s "$chain" ] || [ ! -e "$STUBS/when-accepted" ] || . "$STUBS/when-accepted"
         rm "$chain"
         ;;
 esac
@@ -270,6 +271,17 @@ def test_a_container_that_ends_before_its_connections_are_accepted_again_does_no
     prepared.behave(f'case "$*" in {gone} ;; esac\n{CONTAINERS}')
     result = run(prepared, "up")
     assert result.status == 0, result
+
+
+def test_a_container_that_was_just_let_in_when_the_run_was_killed_stays(prepared: Server) -> None:
+    kill = f'pkill -9 -f "rollout.sh up --directory {prepared.directory} "'
+    (prepared.stubs / "when-accepted").write_text(f"{kill}\n")
+    assert run(prepared, "up").status != 0
+    (prepared.stubs / "when-accepted").unlink()
+    result = run(prepared, "up")
+    assert result.status == 0, result
+    assert ["rm", "-f", NEW] not in prepared.docker_calls()
+    assert (prepared.stubs / "web").read_text() == f"{NEW}\n"
 
 
 def test_a_guard_that_outlives_a_killed_run_keeps_nothing_from_the_next(prepared: Server) -> None:
