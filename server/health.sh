@@ -34,6 +34,12 @@ add_forwarded_headers() { # what the proxy of the public address sends: force_ss
     esac
 }
 
+request() { # [OPTION …] URL of a container: as the proxy would
+    for header in $headers; do set -- --header "$header" "$@"; done
+    # -q: not the user's curlrc.
+    in_time curl -q --silent --globoff --http1.1 --noproxy '*' --max-time 5 "$@"
+}
+
 answers() { # ADDRESS: whether it answers as wanted; sets problem
     clock
     [ "$now" -lt "$deadline" ] || {
@@ -41,10 +47,8 @@ answers() { # ADDRESS: whether it answers as wanted; sets problem
         return 1
     }
     target=http://$1:$port$path
-    set -- "$target"
-    for header in $headers; do set -- --header "$header" "$@"; done
-    # -q: not the user's curlrc. The body is cut at 1 MiB.
-    response=$(in_time curl -q --silent --include --globoff --http1.1 --noproxy '*' --max-time 5 "$@" | head -c 1048576)
+    # The body is cut at 1 MiB.
+    response=$(request --include "$target" | head -c 1048576)
     while :; do
         head=${response%%"$BLANK_LINE"*}
         body=${response#*"$BLANK_LINE"}

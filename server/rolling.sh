@@ -198,11 +198,8 @@ warm_up() { # an application loads a part of itself at its first request, and ke
     [ -n "$url" ] || return 0
     home=${url#*://}
     case $home in */*) home=/${home#*/} ;; *) home='' ;; esac
-    set --
-    for header in $headers; do set -- --header "$header" "$@"; done
     for address in $addresses; do
-        in_time curl -q --silent --globoff --http1.1 --noproxy '*' --max-time 5 --output /dev/null "$@" \
-            "http://$address:$port${home%/}/" || : # what it answers is looked at later
+        request --output /dev/null "http://$address:$port${home%/}/" || : # what it answers is looked at later
     done
 }
 
