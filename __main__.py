@@ -5,24 +5,25 @@ from pathlib import Path
 import pulumi
 from pulumi.runtime.config import CONFIG
 
-import settings
 from components.image import ReleaseImage, ReleaseImageArgs
 from components.rollout import ComposeRollout, ComposeRolloutArgs
+from configuration.load import load
+from errors import ReleaseError
 from release import compose_file
-from release.errors import ReleaseError
+from server.request import Strategy
 
 PROJECT = Path(__file__).resolve().parent
 
 
 def main() -> None:
     """Declares the release's image and its rollout."""
-    stack = settings.load(CONFIG.get(), PROJECT / f"Pulumi.{pulumi.get_stack()}.yaml")
+    stack = load(CONFIG.get(), PROJECT / f"Pulumi.{pulumi.get_stack()}.yaml")
     (server,) = stack.servers
     # Read and checked before the first resource: the engine begins to build while the rest of the program runs.
     kept_file = compose_file.read(PROJECT, stack.app.compose_file) if stack.app.compose_file else None
     if kept_file:
         kept_file.with_image(stack.app.services, f"{stack.image.repository}:{stack.tag}")
-        if stack.app.strategy is settings.Strategy.ROLLING:
+        if stack.app.strategy is Strategy.ROLLING:
             kept_file.check_rolling(stack.app.services)
     image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry))
     rollout = ComposeRollout(

@@ -16,9 +16,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import settings
 from benchmark import report
 from benchmark.command import PROJECT, run
+from configuration.load import load
+from configuration.tree import SourceSettings
 from release import source
 
 TITLE = "## Builds and previews"
@@ -59,8 +60,8 @@ def _builds() -> str:
 
 
 def _build(checkout: Path, context: Path, *options: str) -> None:
-    stack = settings.load(_configuration(), PROJECT / "Pulumi.local.yaml")
-    how = settings.SourceSettings(path=os.fspath(checkout), args=stack.image.source.args if stack.image.source else {})
+    stack = load(_configuration(), PROJECT / "Pulumi.local.yaml")
+    how = SourceSettings(path=os.fspath(checkout), args=stack.image.source.args if stack.image.source else {})
     read = source.read(how, stack.image.platform, "0.0.0-benchmark", PROJECT)
     read.export(context)
     arguments = [word for name, value in read.args.items() for word in ("--build-arg", f"{name}={value}")]

@@ -12,11 +12,11 @@ from pathlib import Path
 import pulumi
 from pulumi_command import local
 
+from configuration.tree import ImageSettings, RegistrySettings
+from errors import ReleaseError
 from release import registry, source
-from release.errors import ReleaseError
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, Unreachable
-from settings import ImageSettings, RegistrySettings
 
 PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
 CONTEXT = ".releve/context"

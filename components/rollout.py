@@ -15,10 +15,11 @@ from pathlib import Path
 import pulumi
 from pulumi_command import remote
 
+from configuration.tree import ServerSettings, Settings
 from release import environment, registry, steps
 from release.compose_file import ComposeFile
 from release.reference import ImageReference
-from settings import ServerSettings, Settings, StepName
+from server.request import StepName
 
 SCRIPT = Path(__file__).resolve().parent.parent / "server" / "rollout.sh"
 

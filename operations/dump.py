@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from errors import ReleaseError
 from operations import server
 from release import steps
-from release.errors import ReleaseError
 
 
 def main(arguments: list[str]) -> int:

@@ -10,9 +10,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import settings
-from release.errors import ReleaseError
-from settings import JumpSettings, ServerSettings, Settings
+from configuration.load import load as validated
+from configuration.tree import JumpSettings, ServerSettings, Settings
+from errors import ReleaseError
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONNECT_TIMEOUT = 10
@@ -33,7 +33,7 @@ def load(stack: str) -> Settings:
         key: json.dumps(entry["objectValue"]) if "objectValue" in entry else str(entry["value"])
         for key, entry in entries.items()
     }
-    return settings.load(values, PROJECT / f"Pulumi.{stack}.yaml")
+    return validated(values, PROJECT / f"Pulumi.{stack}.yaml")
 
 
 def run(server: ServerSettings, command: Sequence[str]) -> int:

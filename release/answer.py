@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from settings import SmokeTestPath
+from configuration.tree import SmokeTestPath
 
 LARGEST = 8 << 20
 """Bytes of an answer that are looked at; a page that is larger is cut."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from release.rules import DEFAULT_LEVELS, Level, Rule
+from configuration.rules import DEFAULT_LEVELS, Level, Rule
 
 MOST_PLACES = 3
 """Places that one rule names; more of them are counted."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from release.errors import ReleaseError
+from errors import ReleaseError
 
 KEY = "app.composeFile"
 

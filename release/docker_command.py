@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from release.errors import ReleaseError
+from errors import ReleaseError
 
 PULL_TIMEOUT = 900
 """Seconds for pulling an image."""

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from configuration.rules import Rule
+from configuration.tree import SourceSettings
+from errors import ReleaseError
 from release import checks
 from release.checks import Finding
-from release.errors import ReleaseError
-from release.rules import Rule
 from release.source import Source
-from settings import SourceSettings
 
 if TYPE_CHECKING:
     from dockerfile import Command

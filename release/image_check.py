@@ -16,11 +16,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+from configuration.rules import Level, Rule
+from errors import ReleaseError
 from release import checks
 from release.checks import Finding
 from release.docker_command import DockerError, docker, have_image
-from release.errors import ReleaseError
-from release.rules import Level, Rule
 
 PACKAGES = re.compile(
     r"(usr/(lib|libexec|share|include|local/(lib|share|bundle))|var/lib|opt/[^/]+/lib)/.*"

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from release.errors import ReleaseError
+from errors import ReleaseError
 from release.reference import ImageReference
 from release.registry import Credentials, Registry
 

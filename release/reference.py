@@ -1,23 +1,17 @@
-"""Image references: registry, path, tag and digest as one value.
-
-The grammar is the distribution project's (github.com/distribution/reference): lower-case path components, a tag of at
-most 128 characters, a sha256 digest.
-"""
+"""Image references: registry, path, tag and digest as one value."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
-DOCKER_HUB = "docker.io"
-
-TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_HOST = re.compile(r"(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:)|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?")
-_COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
-
-CANDIDATE_PREFIX = "build-"
-"""Tags that start so name candidates: images that were built and not yet released."""
+from configuration.values import (
+    CANDIDATE_PREFIX,
+    DOCKER_HUB,
+    check_digest,
+    check_repository,
+    check_tag,
+    registry_of,
+)
 
 
 @dataclass(frozen=True)
@@ -38,14 +32,13 @@ class ImageReference:
         check_repository(self.repository)
         if self.tag is not None:
             check_tag(self.tag)
-        if self.digest is not None and not DIGEST.fullmatch(self.digest):
-            raise ValueError(f"{self.digest!r} is not a digest: expected sha256: and 64 hexadecimal digits")
+        if self.digest is not None:
+            check_digest(self.digest)
 
     @property
     def registry(self) -> str:
         """The registry's host, with its port if it has one; Docker Hub for a name without a host."""
-        host, slash, _ = self.repository.partition("/")
-        return host if slash and _HOST.fullmatch(host) else DOCKER_HUB
+        return registry_of(self.repository)
 
     @property
     def path(self) -> str:
@@ -72,21 +65,3 @@ class ImageReference:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.repository}{tag}{digest}"
-
-
-def check_repository(repository: str) -> None:
-    """Raises ValueError when `repository` is not a repository's name, or carries a tag or a digest."""
-    if "@" in repository or ":" in repository.rpartition("/")[2]:
-        raise ValueError("give the repository alone, without tag or digest: the tag is the key `tag`")
-    host, slash, rest = repository.partition("/")
-    path = rest if slash and _HOST.fullmatch(host) else repository
-    if not all(_COMPONENT.fullmatch(component) for component in path.split("/")):
-        raise ValueError("expected registry/path in lower case, for example ghcr.io/fablab/fabmanager")
-
-
-def check_tag(tag: str) -> None:
-    """Raises ValueError when `tag` is not one that Docker accepts, or is `latest`, which moves."""
-    if not TAG.fullmatch(tag):
-        raise ValueError("a tag has 1 to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'")
-    if tag == "latest":
-        raise ValueError("`latest` moves, so it cannot be rolled back to: name the version, for example 6.5.10-lab")

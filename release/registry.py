@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from release.errors import ReleaseError
-from release.reference import DOCKER_HUB, ImageReference
-from settings import RegistrySettings
+from configuration.tree import RegistrySettings
+from configuration.values import DOCKER_HUB
+from errors import ReleaseError
+from release.reference import ImageReference
 
 MANIFEST_TYPES = (
     "application/vnd.oci.image.index.v1+json",

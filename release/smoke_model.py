@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from release.errors import ReleaseError
+from configuration.tree import APPLICATION, SmokeTestSettings
+from errors import ReleaseError
 from release.throwaway import Throwaway
-from settings import APPLICATION, SmokeTestSettings
 
 THROWAWAY_PASSWORD = "throwaway"  # noqa: S105 - of databases that live for seconds, in a network of their own
 NEED_ENVIRONMENT = dict.fromkeys(

@@ -21,13 +21,13 @@ from typing import Any
 import httpx
 from pydantic import ValidationError
 
+from configuration.tree import SmokeTestPath, SmokeTestSettings
+from errors import ReleaseError
 from release import smoke_model
 from release.answer import Answer, get, problem_of
 from release.docker_command import PULL_TIMEOUT, DockerError, docker, have_image
-from release.errors import ReleaseError
 from release.page import asset_paths
 from release.throwaway import Throwaway, remove_leftovers
-from settings import SmokeTestPath, SmokeTestSettings
 
 LOCKS = Path(".releve/smoke-test")
 SPARE = 60

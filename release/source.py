@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from release.errors import ReleaseError
-from settings import SourceSettings
+from configuration.tree import SourceSettings
+from errors import ReleaseError
 
 LFS_POINTER = "^version https://git-lfs.github.com/spec/v1$"
 """First line of a Git LFS pointer file (git-lfs, docs/spec.md)."""

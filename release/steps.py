@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from configuration.tree import AppSettings, BackupSettings, ServerSettings, Settings
 from release.reference import ImageReference
-from settings import AppSettings, AssetsFrom, BackupSettings, ServerSettings, Settings, StepName, Strategy
+from server.request import AssetsFrom, StepName, Strategy
 
 SCRIPT_DIRECTORY = ".releve/bin"
 """Where the server keeps the script, relative to the application's directory."""

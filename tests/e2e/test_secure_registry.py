@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configuration.tree import RegistrySettings
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, connect, probe
-from settings import RegistrySettings
 from tests.e2e.conftest import PORTS
 from tests.e2e.harness import SANDBOX_DIRECTORY, Application, Project, Sandbox, built, steps_run
 from tests.e2e.tiny import tiny_application, tiny_project

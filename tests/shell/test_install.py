@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from configuration.tree import AppSettings
 from release import steps
-from settings import AppSettings
 from tests.shell.server import TEXT, Server
 
 

@@ -1,7 +1,7 @@
 import pytest
 
+from configuration.rules import DEFAULT_LEVELS, Level, Rule
 from release.checks import Finding, check_file, report
-from release.rules import DEFAULT_LEVELS, Level, Rule
 
 pytestmark = pytest.mark.unit
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from errors import ReleaseError
 from release import compose_file
 from release.compose_file import ComposeFile
-from release.errors import ReleaseError
 
 pytestmark = pytest.mark.unit
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from configuration.rules import Rule
+from errors import ReleaseError
 from release import dockerfile
 from release.checks import Finding
-from release.errors import ReleaseError
-from release.rules import Rule
 
 pytestmark = pytest.mark.unit
 

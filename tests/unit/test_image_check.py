@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from configuration.rules import Level, Rule
 from release import image_check
 from release.checks import Finding
 from release.image_check import Request
-from release.rules import Level, Rule
 
 pytestmark = pytest.mark.unit
 

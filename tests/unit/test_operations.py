@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from configuration.tree import JumpSettings, ServerSettings
 from operations import server
-from settings import JumpSettings, ServerSettings
 
 pytestmark = pytest.mark.unit
 

@@ -2,7 +2,7 @@ import io
 
 import pytest
 
-from release.errors import ReleaseError
+from errors import ReleaseError
 from release.publish import main, publish
 from release.reference import ImageReference
 from release.registry import Manifest, Registry

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from configuration.tree import RegistrySettings
 from release.reference import ImageReference
 from release.registry import (
     Absent,
@@ -20,7 +21,6 @@ from release.registry import (
     docker_login,
     probe,
 )
-from settings import RegistrySettings
 from tests.unit.registry_server import INDEX, RegistryServer, serving
 
 pytestmark = pytest.mark.unit

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
+from configuration.tree import SmokeTestPath, SmokeTestSettings
+from errors import ReleaseError
 from release import smoke_model
 from release.answer import Answer, problem_of
-from release.errors import ReleaseError
 from release.smoke_test import Request, listening
-from settings import SmokeTestPath, SmokeTestSettings
 
 pytestmark = pytest.mark.unit
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from configuration.tree import SourceSettings
+from errors import ReleaseError
 from release import source
-from release.errors import ReleaseError
 from release.source import Source
-from settings import SourceSettings
 
 pytestmark = pytest.mark.unit
 

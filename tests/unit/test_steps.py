@@ -3,9 +3,7 @@ import shlex
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
-from release import steps
-from release.reference import ImageReference
-from settings import (
+from configuration.tree import (
     AppSettings,
     BackupSettings,
     HealthSettings,
@@ -13,8 +11,10 @@ from settings import (
     RegistrySettings,
     ServerSettings,
     Settings,
-    StepName,
 )
+from release import steps
+from release.reference import ImageReference
+from server.request import StepName
 
 pytestmark = pytest.mark.unit
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from configuration.tree import SourceSettings
 from release import dockerfile, source
-from settings import SourceSettings
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from settings import StepName
+from server.request import StepName
 from tests.e2e.faults.injection import Place
 
 

@@ -13,10 +13,10 @@ from typing import IO, Any
 
 import httpx
 
-import settings
+from configuration.load import load
 from release import steps
 from release.reference import ImageReference
-from settings import StepName
+from server.request import StepName
 from tests.e2e.faults.injection import DEADLINE
 from tests.e2e.harness import CHECKOUT, SERVER, Application, Project, Result
 
@@ -87,7 +87,7 @@ class Stage:
         delivered = {
             key: value if isinstance(value, str) else json.dumps(value) for key, value in self.project.config.items()
         }
-        stack = settings.load(delivered, self.project.stack_file)
+        stack = load(delivered, self.project.stack_file)
         digest = self.sandbox.manifests(self.application.repository)[tag]
         image = ImageReference(stack.image.repository, tag, digest)
         # The copy that the project has put on the server, whatever is done to the checkout meanwhile.

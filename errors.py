@@ -1,4 +1,4 @@
-"""The error of a release that cannot go on because of something the operator can put right."""
+"""The error of a release that cannot go on because of something the operator can fix."""
 
 
 class ReleaseError(Exception):

@@ -1,12 +1,18 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from settings import ConfigurationError, Settings, StepName, Strategy, load
+from configuration.load import ConfigurationError, load
+from configuration.tree import Settings
+from server.request import StepName, Strategy
 
 pytestmark = pytest.mark.unit
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHJycnJycnJycnJycnJycnJycnJycnJycnJycnJycnJy"
 
@@ -114,6 +120,7 @@ def test_every_key_of_a_full_configuration_arrives_typed() -> None:
         (("app", "assets"), ["public/packs"], "app.assets[0]: 'public/packs': expected an absolute path"),
         (("app", "stepTimeouts"), {"pul": 3}, "app.stepTimeouts.pul"),
         (("app", "stepTimeouts"), {"verify": 3}, "how long `verify` may take is health.timeout"),
+        (("app", "stepTimeouts"), {"gate": 3}, "how long `gate` may take is health.timeout"),
         (("app", "stepTimeouts"), {"pull": 1000000}, "less than or equal to 86400"),
         (("app", "precompile"), ["--version"], "expected a command and its arguments"),
         (("app", "services"), ["-x"], "expected a service's name"),
@@ -282,3 +289,9 @@ def test_unknown_rules_and_levels_are_refused_with_those_there_are() -> None:
     assert "image.checks.no-root" in message
     assert "'non-root-user'" in message
     assert "image.checks.env-file: 'maybe'" in message
+
+
+def test_the_configuration_imports_neither_pulumi_nor_what_uses_it() -> None:
+    program = "import sys, configuration.load; print(*{name.partition('.')[0] for name in sys.modules})"
+    imported = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert {"pulumi", "release", "components", "operations"}.isdisjoint(imported.stdout.split())

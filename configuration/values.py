@@ -1,0 +1,190 @@
+"""The small types of the configuration: a tag, a port, a path, a host key, … Imports nothing of ours.
+
+The grammar of image names is the distribution project's (github.com/distribution/reference): lower-case path
+components, a tag of at most 128 characters, a sha256 digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+DOCKER_HUB = "docker.io"
+
+CANDIDATE_PREFIX = "build-"
+"""Tags that start so name candidates: images that were built and not yet released."""
+
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_REGISTRY = re.compile(
+    r"(localhost|[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+|[A-Za-z0-9-]+(?=:)|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?"
+)
+_COMPONENT = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*")
+
+
+def registry_of(repository: str) -> str:
+    """The registry's host, with its port if it has one; Docker Hub for a name without a host."""
+    host, slash, _ = repository.partition("/")
+    return host if slash and _REGISTRY.fullmatch(host) else DOCKER_HUB
+
+
+def check_repository(repository: str) -> None:
+    """Raises ValueError when `repository` is not a repository's name, or carries a tag or a digest."""
+    if "@" in repository or ":" in repository.rpartition("/")[2]:
+        raise ValueError("give the repository alone, without tag or digest: the tag is the key `tag`")
+    host, slash, rest = repository.partition("/")
+    path = rest if slash and _REGISTRY.fullmatch(host) else repository
+    if not all(_COMPONENT.fullmatch(component) for component in path.split("/")):
+        raise ValueError("expected registry/path in lower case, for example ghcr.io/fablab/fabmanager")
+
+
+def check_tag(tag: str) -> None:
+    """Raises ValueError when `tag` is not one that Docker accepts, or is `latest`, which moves."""
+    if not _TAG.fullmatch(tag):
+        raise ValueError("a tag has 1 to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'")
+    if tag == "latest":
+        raise ValueError("`latest` moves, so it cannot be rolled back to: name the version, for example 6.5.10-lab")
+
+
+def check_digest(digest: str) -> None:
+    """Raises ValueError when `digest` is not an image's digest."""
+    if not _DIGEST.fullmatch(digest):
+        raise ValueError(f"{digest!r} is not a digest: expected sha256: and 64 hexadecimal digits")
+
+
+def check(test: Callable[[Any], object]) -> AfterValidator:
+    """Wraps a check that raises ValueError as a pydantic validator."""
+
+    def validate(value: Any) -> Any:
+        test(value)
+        return value
+
+    return AfterValidator(validate)
+
+
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """A validator for text that matches `pattern` as a whole; `expected` says so in words."""
+
+    def test(value: str) -> None:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"expected {expected}")
+
+    return check(test)
+
+
+def _release_tag(value: str) -> None:
+    check_tag(value)
+    if value.startswith(CANDIDATE_PREFIX):
+        raise ValueError(f"tags that start with {CANDIDATE_PREFIX!r} name images that are not released yet")
+
+
+def _absolute_path(value: str) -> None:
+    if not value.startswith("/") or {"", ".", ".."} & set(value.rstrip("/").split("/")[1:] or [""]):
+        raise ValueError("expected an absolute path below /, without '.', '..' or '//'")
+
+
+def _relative_path(value: str) -> None:
+    if not value or value.startswith("/") or ".." in value.split("/"):
+        raise ValueError("expected a relative path that does not leave its directory")
+
+
+def _url(value: str) -> None:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ValueError("expected http://host or https://host, the address under which people open the site")
+
+
+def _host_key(value: str) -> None:
+    algorithm, _, key = value.partition(" ")
+    try:
+        blob = base64.b64decode(key.partition(" ")[0], validate=True)
+    except ValueError:
+        blob = b""
+    # The key itself repeats the algorithm: length, name, length, 32 bytes (RFC 8709).
+    if algorithm != "ssh-ed25519" or not re.fullmatch(rb"\0{3}\x0bssh-ed25519\0{3}\x20.{32}", blob, re.DOTALL):
+        raise ValueError("expected the server's ed25519 host key, 'ssh-ed25519 AAAA…': ssh-keyscan -t ed25519 HOST")
+
+
+def _private_key(value: SecretStr) -> None:
+    if "PRIVATE KEY-----" not in value.get_secret_value():
+        raise ValueError("is not a private key: expected the text of the file, not its path")
+
+
+def _password(value: SecretStr) -> None:
+    if not re.fullmatch(r"[^\x00-\x1f\x7f]+", value.get_secret_value()):
+        raise ValueError("expected one line of text, not empty")
+
+
+def _cache_image(value: str) -> None:
+    name, _, digest = value.partition("@")
+    repository, colon, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
+    try:
+        check_repository(repository)
+        for test, part in ((check_tag, tag if colon else None), (check_digest, digest or None)):
+            if part is not None:
+                test(part)
+        usable = repository.startswith(f"{registry_of(repository)}/")
+    except ValueError:
+        usable = False
+    # The plugin takes names with a registry only.
+    if not usable:
+        raise ValueError("expected registry/path:tag, for example ghcr.io/fablab/fabmanager:6.5.9-lab")
+
+
+def _command(value: tuple[str, ...]) -> None:
+    if value and value[0].startswith("-"):
+        raise ValueError("expected a command and its arguments, as a list")
+
+
+def _commands(value: tuple[tuple[str, ...], ...]) -> None:
+    for command in value:
+        if not command:
+            raise ValueError("expected a list of commands, each a list of its words")
+        _command(command)
+
+
+def _regular_expression(value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+
+
+Text = Annotated[str, matching(r"[^\x00-\x1f\x7f]+", "one line of text, not empty")]
+Label = Annotated[str, matching(r"[^\x00-\x1f\x7f]*", "one line of text")]
+AbsolutePath = Annotated[Text, check(_absolute_path)]
+RelativePath = Annotated[Text, check(_relative_path)]
+# The Compose specification's own rule, without a leading '-', which reads as an option.
+ServiceName = Annotated[
+    str, matching(r"[a-zA-Z0-9._][a-zA-Z0-9._-]*", "a service's name: letters, digits, '.', '_' and '-'")
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[int, Field(ge=1, le=86400)]
+Url = Annotated[Text, check(_url)]
+UrlPath = Annotated[Text, matching(r"/\S*", "a path that starts with / and has no spaces")]
+HeaderName = Annotated[str, matching(r"[A-Za-z0-9-]+", "an HTTP header's name")]
+Status = Annotated[int, Field(ge=100, le=599)]
+Size = Annotated[str, matching(r"[1-9][0-9]*[bkmgBKMG]?", "a size, for example 512m")]
+Words = Annotated[tuple[Text, ...], Field(strict=False)]
+Command = Annotated[Words, check(_command)]
+Commands = Annotated[tuple[Words, ...], Field(strict=False), check(_commands)]
+EnvironmentName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name: letters, digits and '_'")]
+ReleaseTag = Annotated[str, check(_release_tag)]
+Repository = Annotated[str, check(check_repository)]
+Platform = Annotated[str, matching(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", "os/architecture")]
+CacheImage = Annotated[str, check(_cache_image)]
+StageName = Annotated[str, matching(r"[A-Za-z][A-Za-z0-9_.-]*", "a stage's name: FROM … AS NAME")]
+ArgumentName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a build argument's name")]
+LabelName = Annotated[str, matching(r"[a-z0-9]+([._/-][a-z0-9]+)*", "a label's name in lower case")]
+RegularExpression = Annotated[Text, check(_regular_expression)]
+Password = Annotated[SecretStr, check(_password)]
+ServerName = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "up to 63 letters, digits, '.', '_' and '-'")]
+Host = Annotated[str, matching(r"[A-Za-z0-9._:%][A-Za-z0-9._:%-]*", "a host name or an IP address")]
+Login = Annotated[str, matching(r"[A-Za-z0-9._][A-Za-z0-9._-]*", "a login name")]
+HostKey = Annotated[Text, check(_host_key)]
+PrivateKey = Annotated[SecretStr, check(_private_key)]
