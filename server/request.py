@@ -1,6 +1,7 @@
 """What a step on the server is asked to do: one JSON document, written and read by the same dataclasses.
 
-The client makes a Request from the stack's configuration, which it has validated; the server reads it from standard input.
+The client makes a Request from the stack's configuration, which it has validated; the server reads it from standard
+input.
 A field that is unknown, missing or of another type is refused, and so is another version: nothing is guessed.
 """
 
@@ -9,14 +10,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 VERSION = 1
 """Of the document. Another one is refused: `install` brings a program that fits, whenever it changes."""
 
 
-class Word(str, Enum):
-    """A closed set of words. (StrEnum is of Python 3.11.)"""
+class Word(str, Enum):  # noqa: UP042 - StrEnum is of Python 3.11
+    """A closed set of words."""
 
     def __str__(self) -> str:
         return str(self.value)
@@ -116,9 +117,9 @@ class Assets:
     memory:     what that may use, as Compose writes it, or None
     """
 
-    paths: Tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
     source: AssetsFrom = AssetsFrom.COMPILE
-    precompile: Tuple[str, ...] = ()
+    precompile: tuple[str, ...] = ()
     memory: Optional[str] = None
 
 
@@ -137,11 +138,11 @@ class Health:
     port: int
     path: str = "/"
     status: int = 200
-    contains: Tuple[str, ...] = ()
-    headers: Dict[str, str] = dataclasses.field(default_factory=dict)
+    contains: tuple[str, ...] = ()
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
     url: Optional[str] = None
     settle: int = 0
-    log_files: Tuple[str, ...] = ()
+    log_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,13 @@ class Database:
     keep:    dumps that are kept
     """
 
-    migrate: Tuple[str, ...] = ()
-    pending: Tuple[str, ...] = ()
+    migrate: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
     migrations: Migrations = Migrations.STOPPED
     service: Optional[str] = None
     name: Optional[str] = None
     user: Optional[str] = None
-    command: Tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
     keep: int = 5
     restore_on_failure: bool = False
 
@@ -195,7 +196,8 @@ class Request:
     keeps_compose_file: the repository keeps the Compose file: the server needs none yet
     delivery:         what `pull` is given; None elsewhere
     delivered:        Delivery.sha256 of what `pull` was given for this release
-    registry_login:   the text of a Docker client's config.json with the account at the registry, or None; only `pull` gets it
+    registry_login:   the text of a Docker client's config.json with the account at the registry, or None; only `pull`
+                      gets it
     before_up, after_up: commands, run once a release
     worker_quiet:     tells a worker, in its container, to take no more work; empty: nothing does
     maintenance_page: in the directory, there while the site is stopped for migrations; or None
@@ -204,8 +206,8 @@ class Request:
     """
 
     directory: str
-    services: Tuple[str, ...]
-    limits: Dict[str, int]
+    services: tuple[str, ...]
+    limits: dict[str, int]
     strategy: Strategy = Strategy.STAGED
     image: Optional[Image] = None
     actor: str = ""
@@ -216,9 +218,9 @@ class Request:
     assets: Assets = Assets()
     health: Health = Health(port=3000)
     database: Database = Database()
-    before_up: Tuple[Tuple[str, ...], ...] = ()
-    after_up: Tuple[Tuple[str, ...], ...] = ()
-    worker_quiet: Tuple[str, ...] = ()
+    before_up: tuple[tuple[str, ...], ...] = ()
+    after_up: tuple[tuple[str, ...], ...] = ()
+    worker_quiet: tuple[str, ...] = ()
     maintenance_page: Optional[str] = None
     downtime_budget: Optional[int] = None
     keep_releases: int = 3
@@ -229,7 +231,7 @@ class Request:
         return self.services[0]
 
     @property
-    def workers(self) -> Tuple[str, ...]:
+    def workers(self) -> tuple[str, ...]:
         """The services after it."""
         return self.services[1:]
 
@@ -257,7 +259,7 @@ def load(text: str) -> Request:
 Record = TypeVar("Record")
 
 
-def read(kind: Type[Record], document: Any, path: str) -> Record:
+def read(kind: type[Record], document: Any, path: str) -> Record:
     """A dataclass from what JSON makes of it. `path`: where it stands, for messages. Raises RequestError."""
     if not isinstance(document, dict):
         raise RequestError(f"{path or 'the document'}: expected an object")

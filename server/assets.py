@@ -1,0 +1,264 @@
+"""Compiled assets: made beside the running release, kept with their release, published file by file, purged later.
+
+Files with a manifest's name tell the application where the others are: they are published last, each by a rename. The
+previous release's files stay, so that a page loaded before the switch finds its own.
+
+What runs here as root is a program of the image, before that has shown what it does. So it gets the directories of this
+one release and the mounts of the asset paths, and nothing else of the server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from server.commands import Docker
+from server.containers import Mount, OneOffs, listing, mount_option
+from server.preparation import Candidate
+from server.releases import directory_of, linked, remove_directory
+from server.run import Run, read_line, replace_file
+
+# The program that copies from the directory $1, which holds 0, 1, …, into the directories $2 …
+PUBLISH = """
+    set -eu
+    source=$1
+    shift
+    put() { # FILE: by a name of its own first, because readers must find it whole or not at all
+        if [ ! -L "$1" ] && [ ! -L "$to/$1" ] && cmp -s -- "$1" "$to/$1"; then return 0; fi
+        rm -rf -- "$to/$1.releve-new"
+        cp -dp -- "$1" "$to/$1.releve-new"
+        chown -h "$owner" "$to/$1.releve-new"
+        mv -f -- "$to/$1.releve-new" "$to/$1"
+    }
+    number=0
+    for to in "$@"; do
+        mkdir -p -- "$to"
+        owner=$(stat -c %u:%g -- "$to")
+        cd -- "$source/$number"
+        number=$((number + 1))
+        find . -name "*.releve-new" -prune -o -type d ! -name . -print | while IFS= read -r directory; do
+            [ -d "$to/$directory" ] || { mkdir -p -- "$to/$directory" && chown "$owner" "$to/$directory"; }
+        done
+        find . ! -type d ! -name "*manifest*.json" ! -name entrypoints.json -print | while IFS= read -r file; do
+            put "$file"
+        done
+        find . ! -type d \\( -name "*manifest*.json" -o -name entrypoints.json \\) -print | while IFS= read -r file; do
+            put "$file"
+            # Of two manifests with random names Sprockets takes either: the new one replaces the old.
+            case ${file##*/} in .sprockets-manifest-*) ;; *) continue ;; esac
+            for other in "$to/${file%/*}"/.sprockets-manifest-*.json; do
+                [ "$other" = "$to/${file%/*}/${file##*/}" ] || rm -f -- "$other"
+            done
+        done
+    done"""
+
+# The program that removes from the directories $3 … what neither release $1 nor $2 (may be empty) consists of.
+PURGE = """
+    set -eu
+    this=$1 previous=$2
+    shift 2
+    number=0
+    for from in "$@"; do
+        if [ -d "$from" ]; then
+            cd -- "$from"
+            find . ! -type d -print | while IFS= read -r file; do
+                for keep in "$this" $previous; do
+                    if [ -e "$keep/$number/$file" ] || [ -L "$keep/$number/$file" ]; then continue 2; fi
+                done
+                rm -f -- "$file"
+            done
+        fi
+        number=$((number + 1))
+    done"""
+
+# The program that copies the directories $2 … into the directory $1, as 0, 1, …
+COPY = """
+    set -eu
+    target=$1
+    shift
+    number=0
+    for from in "$@"; do
+        mkdir -p -- "$target/$number"
+        [ ! -d "$from" ] || cp -a -- "$from/." "$target/$number/"
+        number=$((number + 1))
+    done"""
+
+
+def kept_assets(run: Run, candidate: Candidate) -> Path:
+    """Where the release's assets are kept."""
+    return directory_of(run) / candidate.prepared.assets
+
+
+def are_kept(run: Run, candidate: Candidate) -> bool:
+    """Whether they have been made, or need not be."""
+    return not run.request.assets.paths or kept_assets(run, candidate).is_dir()
+
+
+def assets_of(run: Run, release: str) -> Path | None:
+    """The directory of the assets that are published with a release that was live."""
+    name = read_line(directory_of(run, release) / "assets") if release else ""
+    directory = directory_of(run, release) / name
+    return directory if name and directory.is_dir() else None
+
+
+# --------------------------------------------------------------------------------------------------------------- making
+
+
+def begin_staging(run: Run, docker: Docker) -> Path:
+    """An empty directory for each asset path, in which any user of a container may write."""
+    staging = run.state / "staging"
+    if not remove_directory(run, docker, staging):
+        raise docker.failure("The staging directory of a former run cannot be removed.")
+    for number in range(len(run.request.assets.paths)):
+        (staging / str(number)).mkdir(parents=True)
+        (staging / str(number)).chmod(0o777)  # whatever the umask
+    return staging
+
+
+def compile_assets(run: Run, docker: Docker, candidate: Candidate) -> None:
+    """With the new image, into the staging directory, while the old release serves."""
+    assets = run.request.assets
+    service = {
+        # Where there is not enough of the processor for both, the running release gets four times as much of it.
+        "cpu_shares": 256,
+        **({"mem_limit": assets.memory, "memswap_limit": assets.memory} if assets.memory else {}),
+        "volumes": [
+            {"type": "bind", "source": _literal(str(run.state / "staging" / str(number))), "target": _literal(path)}
+            for number, path in enumerate(assets.paths)
+        ],
+    }
+    overlay = run.scratch / "staging.json"
+    overlay.write_text(json.dumps({"services": {run.request.web: service}}))
+    compose = candidate.compose.with_file(overlay)
+    if OneOffs.of(run.request).run(docker, compose, "compile", run.request.web, *assets.precompile) != 0:
+        raise docker.failure(f"The command failed: {' '.join(assets.precompile)}", "Nothing was stopped.")
+
+
+def _literal(text: str) -> str:
+    """Without the variables that Compose would fill in."""
+    return text.replace("$", "$$")
+
+
+def take_assets_of_image(run: Run, docker: Docker) -> None:
+    """Those that were compiled when the image was built, into the staging directory."""
+    oneoffs = OneOffs.of(run.request)
+    holder = docker.answer(
+        *("create", "--name", oneoffs.name("assets"), *oneoffs.labels, run.image.pinned, "sh"),
+        failing="docker create failed.",
+    ).strip()
+    for number, path in enumerate(run.request.assets.paths):
+        docker.must(
+            *("cp", "-q", f"{holder}:{path}/.", f".releve/staging/{number}"),
+            failing=f"The image has no directory {path} (app.assets, app.assetsFrom: image).",
+            remedy="Nothing was stopped.",
+        )
+    oneoffs.remove(docker)
+
+
+def end_staging(run: Run, docker: Docker, candidate: Candidate) -> None:
+    """What was made is this release's from now on."""
+    staging = run.state / "staging"
+    for number, path in enumerate(run.request.assets.paths):
+        if not any((staging / str(number)).iterdir()):
+            raise docker.failure(
+                f"There is nothing in {path} after the compilation, so the site would have no assets.",
+                "Nothing was stopped. Look at app.assets and app.precompile.",
+            )
+    staging.rename(kept_assets(run, candidate))
+
+
+# ------------------------------------------------------------------------------------------------------------- in place
+
+
+def note_mounts(run: Run, assets: str, mounts: Sequence[Mount]) -> None:
+    """What the asset paths are on, for the steps to come."""
+    lines = sorted({f"{mount.type}|{mount.target}|{mount.subpath}|{mount.source}" for mount in mounts})
+    replace_file(_mounts_file(run, assets), "".join(f"{line}\n" for line in lines))
+
+
+def mounts_are_noted(run: Run, assets: str) -> bool:
+    """Whether it has been seen that the image fits the service: same image, same settings."""
+    return _mounts_file(run, assets).exists()
+
+
+def _mounts_file(run: Run, assets: str) -> Path:
+    return directory_of(run) / f"mounts-{assets}"
+
+
+def publish(run: Run, docker: Docker, assets: str, directory: Path) -> bool:
+    """Puts a release's assets, kept in `directory`, where the application finds them; whether that succeeded.
+
+    assets: those of the release of this run, whose mounts are known
+    """
+    # What was purged last is not the whole truth any more.
+    purged = run.state / "purged"
+    if purged.exists() and str(directory) not in purged.read_text().splitlines():
+        purged.unlink()
+    mounted = mount_option("bind", str(directory), "/releve", read_only=True)
+    return _in_volumes(run, docker, assets, "publish", "/releve", mounted=[mounted], program=PUBLISH) == 0
+
+
+def purge(run: Run, docker: Docker, assets: str, release: str) -> bool:
+    """Removes what neither a release nor the one before the live one consists of; whether that succeeded.
+
+    assets: as for `publish`
+    """
+    this, before = assets_of(run, release), assets_of(run, linked(run.state, "previous"))
+    # Back and forth between the same two there is nothing to remove.
+    kept = "".join(f"{directory}\n" for directory in sorted(str(path) for path in (this, before) if path))
+    purged = run.state / "purged"
+    if purged.exists() and purged.read_text() == kept:
+        return True
+    mounted, names = [], []
+    for directory, name in ((this, "/releve/this"), (before, "/releve/previous")):
+        names.append(name if directory else "")
+        if directory:
+            mounted.append(mount_option("bind", str(directory), name, read_only=True))
+    if _in_volumes(run, docker, assets, "purge", *names, mounted=mounted, program=PURGE) != 0:
+        return False
+    replace_file(purged, kept)
+    return True
+
+
+def _in_volumes(
+    run: Run, docker: Docker, assets: str, purpose: str, *arguments: str, mounted: Sequence[str], program: str
+) -> int:
+    """Runs a program with what the asset paths are on, and with what is `mounted`; its last arguments are the paths."""
+    mounts = list(mounted)
+    for line in _mounts_file(run, assets).read_text().splitlines():
+        kind, target, subpath, source = line.split("|", 3)
+        mounts.append(mount_option(kind, source, target, subpath=subpath))
+    options = [word for mount in mounts for word in ("--mount", mount)]
+    command = ("--entrypoint", "sh", run.image.pinned, "-c", program, "sh", *arguments, *run.request.assets.paths)
+    return OneOffs.of(run.request).run_as_root(docker, purpose, *options, *command)
+
+
+def copy_live_assets(run: Run, docker: Docker, project: str, release: str) -> None:
+    """Into a release that was found here, what a running container of the web service has.
+
+    By the image that it runs.
+    """
+    running = listing(docker, project).of(run.request.web, states=("running",))[:1]
+    if not running:
+        return
+    image = docker.answer("inspect", "--format", "{{.Image}}", *running, failing="docker inspect failed.").strip()
+    target = directory_of(run, release) / "assets-found"
+    target.mkdir(exist_ok=True)
+    options = ("--volumes-from", f"{running[0]}:ro", "--mount", mount_option("bind", str(target), "/releve"))
+    command = ("--entrypoint", "sh", image, "-c", COPY, "sh", "/releve", *run.request.assets.paths)
+    if OneOffs.of(run.request).run_as_root(docker, "adopt", *options, *command) != 0:
+        raise docker.failure("The published assets cannot be copied.", "Nothing was stopped.")
+
+
+def remove_stale_assets(run: Run, docker: Docker, assets: str) -> None:
+    """Those of this release that were made under other settings, for example another environment."""
+    for stale in directory_of(run).glob("assets-*"):
+        if stale.is_dir() and stale.name != assets and not remove_directory(run, docker, stale):
+            raise docker.failure(f"{stale.name} cannot be removed.")
+
+
+def remove_staging(run: Run, docker: Docker) -> None:
+    """What an interrupted compilation has left."""
+    if not remove_directory(run, docker, run.state / "staging"):
+        raise docker.failure("The staging directory cannot be removed.")

@@ -1,0 +1,244 @@
+"""Whether a release serves: asked of its containers, for as long as they run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from server import sockets
+from server.answers import Answer, NoAnswer, get, problem_of
+from server.commands import Docker
+from server.containers import Container, containers_from, inspect, listing, reached_at
+from server.errors import Failure
+from server.placement import read_project
+from server.request import Health, Strategy
+from server.run import Run
+
+POLL = 0.05
+"""Seconds between two questions whether it serves."""
+PATIENCE = 3.0
+"""Seconds without a good answer, after which a release that was healthy counts as dead."""
+QUESTION = 5.0
+"""Seconds that one answer may take."""
+
+
+def forwarded_headers(health: Health) -> dict[str, str]:
+    """Request headers, with what the proxy of the public address sends.
+
+    Force_ssl answers with a redirect without it.
+    """
+    if not health.url:
+        return health.headers
+    parts = urlsplit(health.url)
+    given = {name.lower() for name in health.headers}
+    of_proxy = {"Host": parts.netloc, "X-Forwarded-Proto": parts.scheme}
+    return {**health.headers, **{name: value for name, value in of_proxy.items() if name.lower() not in given}}
+
+
+@dataclass
+class Gate:
+    """The question that a release must answer, and what was wrong with its last answer.
+
+    located: container id → its addresses; asking Docker takes longer than asking the application
+    """
+
+    health: Health
+    contains: Sequence[str]
+    problem: str = ""
+    located: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, health: Health) -> Gate:
+        """As configured."""
+        return cls(health, health.contains)
+
+    def without_texts(self) -> Gate:
+        """The same, but only the status counts."""
+        return Gate(self.health, ())
+
+    def ask(self, address: str, path: str, timeout: float) -> Answer:
+        """Asks a container as the proxy would. Raises NoAnswer."""
+        host = f"[{address}]" if ":" in address else address
+        return get(f"http://{host}:{self.health.port}{path}", forwarded_headers(self.health), timeout)
+
+    def is_answered_at(self, docker: Docker, address: str) -> bool:
+        """Whether the answer there is the wanted one."""
+        target = f"http://{address}:{self.health.port}{self.health.path}"
+        try:
+            answer = self.ask(address, self.health.path, max(min(QUESTION, docker.phase.left), 0.01))
+        except NoAnswer:
+            # A question that the deadline cut short says less than the answer before it.
+            if not (docker.phase.is_over and self.problem):
+                self.problem = f"no answer from {target}"
+            return False
+        problem = problem_of(answer, self.health.status, self.contains)
+        self.problem = f"{target} {problem}" if problem else self.problem
+        return problem is None
+
+    def is_answered_by(self, docker: Docker, ids: Iterable[str]) -> bool:
+        """Whether each of the containers answers as wanted, on one of its addresses."""
+        return all(self._is_answered_by(docker, container) for container in ids)
+
+    def _is_answered_by(self, docker: Docker, container: str) -> bool:
+        if docker.phase.is_over:
+            self.problem = self.problem or "there was no time left to ask it"
+            return False
+        if not self.located.get(container):
+            found = inspect(docker, container)
+            self.located[container] = [address for it in found for address in reached_at(docker, it)]
+        addresses = self.located[container]
+        if not addresses:
+            self.problem = "its container has no address"
+        return any(self.is_answered_at(docker, address) for address in addresses)
+
+
+@dataclass
+class Watch:
+    """Containers that must run on, as they were when they were looked at first.
+
+    processes: theirs, where this server shows them; then Docker is asked only when one is gone
+    """
+
+    ids: Sequence[str]
+    states: Sequence[str]
+    processes: Sequence[int]
+
+    def processes_are_there(self) -> bool:
+        """Whether nothing can have stopped, as far as this server shows that, which costs nothing to ask."""
+        return bool(self.processes) and all(Path(f"/proc/{process}").is_dir() for process in self.processes)
+
+
+def image_id(run: Run, docker: Docker) -> str:
+    """The id of the release's image on this server."""
+    words = ("image", "inspect", "--format", "{{.Id}}", run.image.pinned)
+    return docker.answer(*words, failing=f"{run.image} is not on this server.").strip()
+
+
+def look_at(run: Run, docker: Docker, ids: Sequence[str], image: str) -> Watch:
+    """The containers, all of which must run, and the image with this id. Raises Failure."""
+    containers = inspect(docker, *ids)
+    down = [container.state for container in containers if container.status != "running"]
+    if down:
+        raise failure_with_logs(run, docker, f"Not running: /{down[0]}")
+    other = [container.name for container in containers if container.image != image]
+    if other:
+        raise failure_with_logs(run, docker, f"Another image than {run.image} runs in: {' '.join(other)}")
+    return Watch(ids, [container.state for container in containers], _processes(containers))
+
+
+def _processes(containers: Sequence[Container]) -> list[int]:
+    # An Engine elsewhere, in a virtual machine for one, means other processes by these numbers.
+    shown = [container.process for container in containers if container.process and _is_here(container)]
+    return shown if len(shown) == len(containers) else []
+
+
+def _is_here(container: Container) -> bool:
+    try:
+        return container.id in Path(f"/proc/{container.process}/cgroup").read_text()
+    except OSError:
+        return False
+
+
+def require_running(run: Run, docker: Docker, watch: Watch) -> None:
+    """Raises Failure where a container stopped or was started again since it was looked at."""
+    if watch.processes_are_there():
+        return
+    answer = docker.ask("inspect", *watch.ids)
+    if not answer.succeeded and docker.phase.is_over:
+        return  # Docker had no time left to say so: that the time is over is what there is to say
+    states = [container.state for container in containers_from(answer.text)]
+    if states != list(watch.states):
+        changed = [state for state in states if state not in watch.states] or ["It is gone."]
+        raise failure_with_logs(run, docker, f"A container stopped or was started again: /{changed[0]}")
+
+
+def await_health(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str]) -> None:
+    """Waits until each of the web service's containers answers as wanted; not longer than those watched run."""
+    ask_by = 0.0
+    while True:
+        next_question = time.monotonic() + POLL
+        # Once a second in any case: a container may have a network that this server knows nothing of, as with gVisor.
+        if time.monotonic() >= ask_by or _worth_asking(watch, run.request.health.port):
+            if time.monotonic() >= ask_by:
+                ask_by = time.monotonic() + 1
+            if gate.is_answered_by(docker, web):
+                return
+        if docker.phase.is_over:
+            raise failure_with_logs(run, docker, f"'{run.request.web}' does not answer as it should: {gate.problem}.")
+        require_running(run, docker, watch)
+        pause_until(next_question)
+
+
+def _worth_asking(watch: Watch, port: int) -> bool:
+    """Whether somebody listens, as far as this server shows that: a fraction of the work of asking."""
+    if not watch.processes:
+        return True
+    return any(not sockets.shows(process) or sockets.someone_listens(process, port) for process in watch.processes)
+
+
+def settle(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str]) -> None:
+    """Watches a release that is healthy for health.settle seconds: it may turn healthy and die."""
+    seconds = run.request.health.settle
+    if not seconds:
+        return
+    until = time.monotonic() + seconds
+    docker = docker.during(docker.phase.lasting(seconds + 30))
+    answered_at = time.monotonic()
+    while time.monotonic() < until:
+        time.sleep(0.2)
+        require_running(run, docker, watch)
+        if gate.is_answered_by(docker, web):
+            answered_at = time.monotonic()
+        elif time.monotonic() - answered_at >= PATIENCE:
+            # One slow answer is none of a release that died.
+            raise failure_with_logs(run, docker, f"'{run.request.web}' was healthy and no longer is: {gate.problem}.")
+    run.say(f"watched it for {seconds} s")
+
+
+def pause_until(moment: float) -> None:
+    """Of the monotonic clock."""
+    time.sleep(max(moment - time.monotonic(), 0))
+
+
+# ---------------------------------------------------------------------------------------------- the application's words
+
+
+def failure_with_logs(run: Run, docker: Docker, message: str, *more: str) -> Failure:
+    """The error, after the last lines of each service, and of the containers `more`, have been put into the log."""
+    late = docker.cleaning_up()
+    services = run.request.services
+    for service in services:
+        lines = str(58 // len(services) - 1)
+        if late.run("compose", "logs", "--no-color", "--no-log-prefix", "--tail", lines, service) != 0:
+            run.output.complain(f"The log of '{service}' cannot be read.")
+    for container in more:
+        if late.run("logs", "--tail", "58", container) != 0:
+            run.output.complain("The log of the container tried cannot be read.")
+    for path in run.request.health.log_files:
+        _copy_log_file(run, late, path, more)
+    nothing_is_put_back = "Nothing is put back. To return to the previous release, set its tag and run `pulumi up`."
+    return docker.failure(message, nothing_is_put_back if run.request.strategy is Strategy.IN_PLACE else "")
+
+
+def _copy_log_file(run: Run, docker: Docker, path: str, more: Sequence[str]) -> None:
+    """The end of a file in the web service's containers: applications under a supervisor write files."""
+    import tarfile  # noqa: PLC0415 - for this alone
+
+    for container in [*more, *listing(docker, read_project(run, docker).name).of(run.request.web)]:
+        run.output.note(["tail", path])
+        # By a copy: the container may have stopped.
+        with (run.scratch / "copied.tar").open("w+b") as file:
+            status = docker.run("cp", "-L", f"{container}:{path}", "-", stdout=file)
+            file.seek(0)
+            try:
+                archive = tarfile.open(fileobj=file)  # noqa: SIM115 - of a file that is closed
+                content = archive.extractfile(archive.getmembers()[0])
+            except (tarfile.TarError, IndexError):
+                content = None
+            if status != 0 or content is None:
+                run.output.complain(f"The log file {path} cannot be read.")
+            else:
+                run.output.append(b"".join(line + b"\n" for line in content.read().splitlines()[-20:]))

@@ -1,0 +1,77 @@
+"""The strategy `in-place`: the manual guide's order, with the site down from `stop` until the new version answers."""
+
+from __future__ import annotations
+
+from server import releases
+from server.bringing_up import start_missing
+from server.containers import Compose, OneOffs, listing
+from server.health import Gate, await_health, failure_with_logs, image_id, look_at
+from server.placement import put_in_place, require_in_place
+from server.preparation import prepare
+from server.request import StepName
+from server.run import Run
+
+STOPPED = """The services are stopped, and the Compose file names the new image. Fix the cause and run `pulumi up`
+again, or set the tag back and run it: that brings the previous release up."""
+
+_EMPTY = """
+    for directory in "$@"; do
+        [ ! -d "$directory" ] || (cd -- "$directory" && rm -rf -- ..?* .[!.]* *) || exit 1
+    done"""
+
+
+def stop(run: Run) -> None:
+    """Sets the image of the services in the Compose file, and stops them."""
+    put_in_place(run, prepare(run, run.docker))
+    services = run.request.services
+    run.docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
+    run.say(f"stopped {' '.join(services)}")
+
+
+def purge_assets(run: Run) -> None:
+    """Empties the asset directories."""
+    require_in_place(run, run.docker)
+    paths = run.request.assets.paths
+    # As root: the files belong to whoever compiled them. The directory itself stays, and keeps its owner.
+    words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", _EMPTY, "sh", *paths)
+    if OneOffs.of(run.request).run(run.docker, Compose(run.directory), "purge-assets", *words) != 0:
+        raise run.docker.failure("The assets cannot be removed.", STOPPED)
+    run.say(f"emptied {' '.join(paths)}")
+
+
+def precompile(run: Run) -> None:
+    """Compiles the assets in a container of the web service."""
+    start_missing(run, run.docker, require_in_place(run, run.docker), STOPPED)
+    command = run.request.assets.precompile
+    compose = Compose(run.directory)
+    if OneOffs.of(run.request).run(run.docker, compose, "precompile", run.request.web, *command) != 0:
+        raise run.docker.failure(f"The command failed: {' '.join(command)}", STOPPED)
+    run.say(f"done: {' '.join(command)}")
+
+
+def up(run: Run) -> None:
+    """Recreates the services, then brings up the whole project."""
+    require_in_place(run, run.docker)
+    docker = run.docker
+    # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
+    words = ("compose", "up", "-d", *run.request.services)
+    docker.must(*words, failing="The services cannot be started.", remedy=STOPPED)
+    words = ("compose", "up", "-d", "--remove-orphans")
+    docker.must(*words, failing="The project cannot be brought up as a whole.", remedy=STOPPED)
+    run.say("the project is up")
+
+
+def verify(run: Run) -> None:
+    """Waits until the containers of the services run the image, and the first service answers as wanted."""
+    project = require_in_place(run, run.docker)
+    docker = run.begin(StepName.GATE)
+    there = listing(docker, project.name)
+    for service in run.request.services:
+        if not there.of(service):
+            raise failure_with_logs(run, docker, f"The service '{service}' has no container.")
+    watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
+    await_health(run, docker, Gate.of(run.request.health), watch, there.of(run.request.web))
+    releases.forget_live(run)
+    releases.record(run, "released")
+    health = run.request.health
+    run.say(f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}")

@@ -1,0 +1,81 @@
+"""The step `install`: every check first, and not a byte on the server when one fails; then the program is put there."""
+
+from __future__ import annotations
+
+import compileall
+import os
+import re
+import shutil
+from pathlib import Path
+
+from server.commands import Docker
+from server.errors import Refusal
+from server.preparation import check, user
+from server.run import Run
+
+MINIMAL_COMPOSE = (2, 20)
+BROKEN_COMPOSE = "5.2.0"
+"""It recreates services with volumes_from at every `up`."""
+KEPT = 5
+"""Programs that stay, the newest."""
+
+
+def install(run: Run, scratch: Path, program: Path) -> None:
+    """Checks the server, and puts the program there.
+
+    scratch: for files of this step; program: where it was unpacked.
+    """
+    compose = check_tools(run, run.docker)
+    check(run, run.docker, scratch)
+    if run.state.exists() and not os.access(run.state, os.W_OK):
+        raise Refusal(f"{user()} cannot write in {run.state}.")
+    place = run.state / "bin" / program.name
+    run.state.mkdir(mode=0o700, exist_ok=True)
+    (run.state / "bin").mkdir(mode=0o700, exist_ok=True)
+    for directory in (run.state, run.state / "bin"):
+        directory.chmod(0o700)
+    if not place.exists():
+        new = place.with_name(f".{program.name}.{os.getpid()}")
+        shutil.copytree(program, new, ignore=shutil.ignore_patterns("__pycache__"))
+        # The files' own dates are in the bytecode: a copy keeps them.
+        compileall.compile_dir(str(new), quiet=2)
+        new.rename(place)
+    os.utime(place)
+    _keep_newest(run.state / "bin")
+    run.say(f"Docker Compose {compose}; the program {program.name} is in place")
+
+
+def check_tools(run: Run, docker: Docker) -> str:
+    """That the login may use Docker, and that Compose is one that works. Returns its version."""
+    if shutil.which("docker") is None:
+        raise Refusal("The server has no command 'docker'.", "Install it, then try again.")
+    if not docker.ask("version", "--format", "{{.Server.Version}}").succeeded:
+        if "permission denied" in run.output.logged():
+            raise docker.failure(
+                f"{user()} may not use Docker.",
+                f"As root:  usermod -aG docker {user()}   (On this server, the group docker is as good as root.)",
+            )
+        raise docker.failure("The Docker Engine does not answer.", "Start it, then try again.")
+    version = docker.answer(
+        "compose", "version", "--short", failing="There is no Docker Compose v2 (docker compose version)."
+    )
+    version = version.strip().lstrip("v")
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if numbers < MINIMAL_COMPOSE:
+        raise Refusal(f"Docker Compose is {version}; {'.'.join(map(str, MINIMAL_COMPOSE))} or newer is needed.")
+    if re.match(re.escape(BROKEN_COMPOSE) + r"(\D|$)", version):
+        raise Refusal(
+            f"Docker Compose {BROKEN_COMPOSE} recreates services with volumes_from at every `up`.",
+            "Install another version.",
+        )
+    return version
+
+
+def _keep_newest(directory: Path) -> None:
+    """Of the programs, and of the scripts of former versions."""
+    programs = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in programs[KEPT:]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()

@@ -1,0 +1,277 @@
+"""One step of a rollout, on a server that runs its application with Docker Compose: all that Relève runs there.
+
+  python3 -I .releve/bin/<hash12> STEP      with the request (request.py) on standard input
+
+Exit status: 0 done; 1 failed or refused, the reason on stderr; 2 the request is not understood. A step may be entered
+again half way. In the project's directory it changes the Compose file alone, and .env where it is given. Its own files,
+all in .releve (mode 0700):
+  bin/      the newest programs                     lock      who works here
+  log/      one log a run; latest.log: the newest   children  held by the docker commands of whoever works here
+  compose/  Compose files as they were              tmp/      of the running step
+  releases/ current previous prepared               what the server keeps: releases.py
+  backups/  dumps of the database                   history.jsonl  a line a rollout
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from server import releases
+from server.commands import Docker, Phase, keep_newest
+from server.containers import OneOffs
+from server.errors import Failure, Refusal, StepError, Terminated, Told
+from server.output import Output, fit
+from server.preparation import CANDIDATE, user
+from server.request import Request, RequestError, StepName, Strategy, load
+from server.run import Run, file_timestamp, read_line, timestamp
+
+LOCK_WAIT = 60
+"""Seconds to wait for another step to end, if the step's own time is not shorter."""
+KEPT_LOGS = 50
+NICENESS = 15
+"""Where the processor is short, visitors and the new container come first. Not 19: a rollout must come to its end."""
+
+
+def main(arguments: list[str], text: str | None = None, program: Path | None = None) -> int:
+    """Runs a step; returns the exit status.
+
+    arguments: the step's name
+    text:      the request; by default it is on standard input
+    program:   for `install`: the directory in which this program was unpacked
+    """
+    _prepare_process()
+    try:
+        step = StepName(arguments[0] if arguments else "")
+        request = load(_standard_input() if text is None else text)
+    except RequestError as error:
+        print(*fit(f"This server's program does not understand the request: {error}. Try again."), file=sys.stderr)
+        return 2
+    except ValueError:
+        print(*fit(f"'{' '.join(arguments)}' is not a step"), file=sys.stderr)
+        return 2
+    output = Output(str(step), Path(os.devnull), keeps_log=False)
+    try:
+        _enter(request)
+        if step is StepName.INSTALL:
+            return _install(request, output, program)
+        return _run(step, request, output)
+    except StepError as error:
+        output.report(error)
+    except Terminated as error:
+        output.complain(f"{step}: somebody ended this.")
+        return 128 + error.number
+    except Exception as error:  # noqa: BLE001 - nothing may end without a word
+        output.complain(
+            f"{step}: ended unexpectedly. {type(error).__name__}: {error}", *traceback.format_exc().splitlines()
+        )
+    return 1
+
+
+def _standard_input() -> str:
+    with open(0, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def _prepare_process() -> None:
+    # What is opened here must not become one of the standard streams, should the caller have closed one.
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # When the connection is cut, the step runs on to its end: half a rollout is worse than one nobody watches.
+    for number in (signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _terminate)
+    os.umask(0o077)
+    os.environ["LC_ALL"] = "C"
+    with suppress(OSError):
+        os.nice(NICENESS)
+
+
+def _terminate(number: int, _frame: Any) -> None:
+    # Once: what follows is the cleaning up.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.SIG_IGN)
+    raise Terminated(number)
+
+
+def _enter(request: Request) -> None:
+    """Into the project's directory, without what would make Compose do other things than for a person there."""
+    try:
+        os.chdir(request.directory)
+    except OSError:
+        raise Refusal(f"There is no directory {request.directory} for {user()} (app.directory).") from None
+    for name in [name for name in os.environ if name.startswith("COMPOSE_") or name == "DOCKER_DEFAULT_PLATFORM"]:
+        del os.environ[name]
+    host = os.environ.get("DOCKER_HOST", "")
+    if host and not host.startswith("unix://"):
+        raise Refusal(f"DOCKER_HOST is {host}: the containers would not be on this server.", "Unset it at login.")
+
+
+def _install(request: Request, output: Output, program: Path | None) -> int:
+    """Writes nothing in the directory until every check has passed."""
+    from server.install import install  # noqa: PLC0415 - each step loads what it needs: that is most of its start
+
+    with tempfile.TemporaryDirectory(prefix="releve-") as scratch:
+        output.log = Path(scratch) / "log"
+        output.log.touch()
+        phase = Phase.begin(str(StepName.INSTALL), request.limits[StepName.INSTALL])
+        install(Run(StepName.INSTALL, request, output, Docker(output, phase)), Path(scratch), program or Path())
+    return 0
+
+
+# ----------------------------------------------------------------------------------------------- a step, under the lock
+
+
+def _run(step: StepName, request: Request, output: Output) -> int:
+    phase = Phase.begin(str(step), request.limits[step])
+    state = Path(request.directory) / ".releve"
+    with _locked(state, step, request, phase), (state / "children").open("a") as marker:
+        run = Run(step, request, output, Docker(output, phase, marker.fileno()))
+        _note_interrupted_run(run)
+        shutil.rmtree(run.scratch, ignore_errors=True)
+        run.scratch.mkdir()
+        try:
+            (run.scratch / "step").write_text(f"{step}\n")
+            _start_log(run)
+            _clear_leftovers(run, marker.fileno())
+            _step(run)
+        except BaseException as error:
+            if not isinstance(error, Told):
+                with suppress(OSError):
+                    name = getattr(getattr(error, "phase", None), "name", "")
+                    releases.record(run, "failed", phase=name, previous=releases.linked(state, "current"))
+            raise
+        finally:
+            shutil.rmtree(run.scratch, ignore_errors=True)
+            (run.directory / CANDIDATE).unlink(missing_ok=True)
+    return 0
+
+
+def _step(run: Run) -> None:
+    # Each step loads what it needs: that is most of its start.
+    if run.step is StepName.PULL:
+        from server.pull import pull  # noqa: PLC0415
+
+        return pull(run)
+    if run.step is StepName.DUMP:
+        return _dump(run)
+    if run.request.strategy is Strategy.IN_PLACE:
+        from server import in_place  # noqa: PLC0415
+
+        steps = {
+            StepName.STOP: in_place.stop, StepName.PURGE_ASSETS: in_place.purge_assets,
+            StepName.PRECOMPILE: in_place.precompile, StepName.UP: in_place.up, StepName.VERIFY: in_place.verify,
+        }  # fmt: skip
+    else:
+        from server import staged  # noqa: PLC0415
+
+        steps = {
+            StepName.PRECOMPILE: staged.precompile, StepName.UP: _up,
+            StepName.AFTER_UP: staged.after_up, StepName.PURGE: staged.purge,
+        }  # fmt: skip
+    if run.step not in steps:
+        raise Refusal(f"The strategy {run.request.strategy} has no step {run.step}.")
+    return steps[run.step](run)
+
+
+def _up(run: Run) -> None:
+    from server import staged  # noqa: PLC0415
+
+    if run.request.strategy is Strategy.ROLLING:
+        from server.rolling import Rolling  # noqa: PLC0415
+
+        staged.up(run, Rolling())
+    else:
+        staged.up(run, staged.Switch())
+
+
+def _dump(run: Run) -> None:
+    """On demand."""
+    from server.containers import Compose  # noqa: PLC0415
+    from server.database import Database  # noqa: PLC0415
+    from server.placement import read_project  # noqa: PLC0415
+
+    project = read_project(run, run.docker)
+    docker = run.begin(StepName.DUMP)
+    Database.find(run, project).dump(docker, Compose(run.directory), "on-demand")
+
+
+@contextmanager
+def _locked(state: Path, step: StepName, request: Request, phase: Phase) -> Iterator[None]:
+    """While this lasts, nobody else works on the directory. The kernel frees the lock when the process dies."""
+    release = request.image.tag if request.image else "on-demand"
+    limit = time.monotonic() + LOCK_WAIT
+    with (state / "lock").open("a+") as lock:
+        while not _try_lock(lock.fileno()):
+            if time.monotonic() >= limit or phase.is_over:
+                raise Failure(
+                    f"Another step works on {request.directory}: {read_line(state / 'lock')}",
+                    "Wait for its end, then try again.", phase,
+                )  # fmt: skip
+            time.sleep(0.2)
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}, step {step}, release {release}, since {timestamp(time.time())}\n")
+        lock.flush()
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _note_interrupted_run(run: Run) -> None:
+    """Of one that was killed, which had no chance to."""
+    if run.scratch.is_dir():
+        killed_in = read_line(run.scratch / "step")
+        known = killed_in in [str(step) for step in StepName]
+        releases.record(replace(run, step=StepName(killed_in)) if known else run, "interrupted")
+
+
+def _start_log(run: Run) -> None:
+    """One a run: pull begins it, the steps after it and its retries go on."""
+    directory, latest = run.state / "log", run.state / "latest.log"
+    directory.mkdir(exist_ok=True)
+    release = run.request.image.tag if run.request.image else "on-demand"
+    log = directory / latest.readlink().name if latest.is_symlink() else directory / "none"
+    if run.step is StepName.PULL or not log.name.endswith(f"-{release}.log") or not log.exists():
+        log = directory / f"{file_timestamp()}-{release}.log"
+        log.write_bytes(b"")
+        new = run.state / "latest.new"
+        new.unlink(missing_ok=True)
+        new.symlink_to(f"log/{log.name}")
+        new.replace(latest)
+        keep_newest(directory, KEPT_LOGS)
+    run.output.begin_log(log)
+
+
+def _clear_leftovers(run: Run, marker: int) -> None:
+    """Of a killed run: its one-off containers, and its docker commands, which hold `children` until they end."""
+    OneOffs.of(run.request).remove(run.docker)
+    if _try_lock(marker):
+        return
+    run.say("waiting for a docker command of a killed run")
+    while not _try_lock(marker):
+        if run.docker.phase.is_over:
+            raise run.docker.failure(
+                "A docker command of a killed run is still running.", "Wait for its end, or end it."
+            )
+        time.sleep(0.2)

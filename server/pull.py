@@ -1,0 +1,214 @@
+"""The step `pull`: what could only be noticed with the site down is noticed before.
+
+It changes no file of the project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from server import assets, environment, releases
+from server.bringing_up import missing_dependencies
+from server.commands import Docker
+from server.containers import Container, Mount, OneOffs, inspect, listing
+from server.errors import Refusal
+from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
+from server.request import AssetsFrom, Strategy
+from server.run import Run
+
+NO_COMMAND = 42
+"""The status of the program below, where the image lacks the command."""
+_PROBE = f'[ $# -eq 0 ] || command -v "$1" >/dev/null || exit {NO_COMMAND}'
+
+
+def pull(run: Run) -> None:
+    """Checks the project, prepares the release, pulls the image and tries it."""
+    docker = run.docker
+    releases.begin_rollout(run)
+    candidate = prepare(run, docker)
+    run.say(f"{candidate.files.compose.name} can name {run.image}")
+    if run.request.assets.precompile:
+        missing_dependencies(run, docker, candidate.project)
+    for dependant in candidate.prepared.dependants:
+        run.say(f"notice: {dependant}")
+    if run.request.strategy is Strategy.ROLLING:
+        _require_memory(run, docker, candidate)
+    name_release(run)
+    if run.request.strategy is not Strategy.IN_PLACE:
+        _keep_found(run, docker, candidate)
+    _pull_image(run, docker)
+    # What fitted once fits again: same image, same settings.
+    if run.request.strategy is Strategy.IN_PLACE or not assets.mounts_are_noted(run, candidate.prepared.assets):
+        _try_image(run, docker, candidate)
+    if run.request.assets.source is AssetsFrom.IMAGE and not assets.are_kept(run, candidate):
+        assets.begin_staging(run, docker)
+        assets.take_assets_of_image(run, docker)
+        run.say("took the assets that the image holds")
+        assets.end_staging(run, docker, candidate)
+    note_prepared(run)
+
+
+def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:
+    """For a second container, as large as the first one is now."""
+    running = listing(docker, candidate.project.name).of(run.request.web, states=("running",))
+    if not running:
+        return
+    # Pages that processes share are counted for each.
+    tables = [docker.ask("top", container, "-o", "pid,rss").text.splitlines()[1:] for container in running]
+    used = sum(int(line.split()[1]) for lines in tables for line in lines)
+    available = [line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")]
+    free = int(available[0].split()[1])
+    if used >= free:
+        raise cannot_roll(
+            run.request.web,
+            f"a second container needs about {used // 1024} MiB, and only {free // 1024} MiB are free on the server.",
+            "Give the server more memory.",
+        )
+
+
+def _keep_found(run: Run, docker: Docker, candidate: Candidate) -> None:
+    """Records what runs here before the first rollout changes anything, so that it can be restored like a release."""
+    if run.transaction.exists():
+        return
+    found = releases.what_runs(run, docker, candidate.project.name)
+    # Nothing runs, or what runs is what this program started.
+    if not found.images:
+        return
+    if releases.linked(run.state, "current") and releases.is_current_image(run, docker, found):
+        return
+    name = releases.record_found(run, found, candidate.files.compose)
+    if run.request.assets.paths:
+        assets.copy_live_assets(run, docker, candidate.project.name, name)
+    (releases.directory_of(run, name) / "live").touch()
+    releases.link(run.state, "current", name)
+    run.say(f"recorded what runs here as {name}")
+
+
+# ------------------------------------------------------------------------------------------------------------ the image
+
+
+def _pull_image(run: Run, docker: Docker) -> None:
+    image = run.image
+    if docker.ask("image", "inspect", "--format", "{{.Id}}", image.pinned).succeeded:
+        run.say(f"{image} is here already")
+    elif run.request.registry_login is not None:
+        _pull_with_login(run, docker, run.request.registry_login)
+    else:
+        docker.must(
+            *("pull", str(image)),
+            failing=f"The image {image} cannot be pulled.",
+            remedy="Nothing was stopped. If the registry\nrefuses: set registry.username and registry.password, or run "
+            f"`docker login {image.repository.partition('/')[0]}` on this server as {user()}.",
+        )
+        run.say(f"pulled {image}")
+    # `docker image prune` deletes an image without a tag.
+    docker.must("tag", image.pinned, image.tagged, failing="docker tag failed.")
+
+
+def _pull_with_login(run: Run, docker: Docker, login: str) -> None:
+    """With a client configuration for this one command; the user's own neither helps nor changes."""
+    client = run.scratch / "client"
+    client.mkdir()
+    environment.write(client / "config.json", login)
+    # Which Engine it is, only the user's own configuration may know.
+    engine = docker.answer(
+        "context", "inspect", "--format", "{{.Endpoints.docker.Host}}", failing="docker context inspect failed."
+    ).strip()
+    docker.must(
+        *("--config", str(client), "--host", engine, "pull", str(run.image)),
+        failing=f"The image {run.image} cannot be pulled.",
+        remedy="Nothing was stopped. If the registry refuses: check registry.username and the secret "
+        "registry.password.",
+    )
+    (client / "config.json").unlink()
+    client.rmdir()
+    run.say(f"pulled {run.image} with the account of registry.username")
+
+
+def _try_image(run: Run, docker: Docker, candidate: Candidate) -> None:
+    probe = _probe(run, docker, candidate)
+    mounts = []
+    for path in run.request.assets.paths:
+        mount = asset_mount(run.request.web, path, probe.mounts)
+        # The container was made as if the project were elsewhere, where its environment is not in place yet.
+        if mount.type == "bind" and mount.source.startswith(f"{candidate.view}/"):
+            source = str(candidate.directory) + mount.source[len(str(candidate.view)) :]
+            mount = Mount(mount.type, source, mount.target, mount.writable, mount.subpath)
+        mounts.append(mount)
+    for mount in probe.mounts:
+        if mount.is_anonymous:
+            rolling = run.request.strategy is Strategy.ROLLING
+            has = "has what the image has there" if rolling else "keeps the old one's files there"
+            run.say(f"notice: {mount.target} is an anonymous volume: the new container {has}")
+    if run.request.strategy is not Strategy.IN_PLACE:
+        assets.note_mounts(run, candidate.prepared.assets, mounts)
+    run.say(f"the image fits the service '{run.request.web}'")
+
+
+def _probe(run: Run, docker: Docker, candidate: Candidate) -> Container:
+    """A container of the web service with the new image, looked at and removed.
+
+    Read from the container, not from the Compose file: this includes the VOLUMEs of the image.
+    """
+    oneoffs, web, command = OneOffs.of(run.request), run.request.web, run.request.assets.precompile
+    name = oneoffs.name("probe")
+    # Without --rm, so that it can be looked at.
+    words = (
+        "run",
+        "-d",
+        "-T",
+        "--no-deps",
+        "--name",
+        name,
+        *oneoffs.labels,
+        "--entrypoint",
+        "sh",
+        web,
+        "-c",
+        _PROBE,
+        "sh",
+    )
+    compose = candidate.compose
+    status = docker.run(*compose.words(*words, *command), stdin=compose.stdin)
+    remedy = "Nothing was stopped."
+    try:
+        (probe,) = inspect(
+            docker, name, failing=f"No container of '{web}' can be made from the new image.", remedy=remedy
+        )
+        if status == 0:
+            status = int(docker.answer("wait", name, failing="docker wait failed.", remedy=remedy).strip() or 1)
+    finally:
+        oneoffs.remove(docker)
+    if status == NO_COMMAND:
+        raise Refusal(f"The image {run.image} has no command '{command[0]}' (app.precompile).", remedy)
+    if status != 0 and (command or run.request.assets.paths):
+        message = f"In a container of '{web}' with the new image, `sh` does not run: the assets need it."
+        raise docker.failure(message, remedy)
+    return probe
+
+
+def asset_mount(web: str, path: str, mounts: Sequence[Mount]) -> Mount:
+    """What an asset path is on.
+
+    Raises Refusal where what is compiled there would not be in the container that serves.
+    """
+    above = [mount for mount in mounts if f"{path}/".startswith(f"{mount.target.rstrip('/')}/")]
+    remedy = (
+        f"Nothing was stopped. Add to the volumes of '{web}' in the Compose file:  - ./{path.rpartition('/')[2]}:{path}"
+    )
+    mount = max(above, key=lambda mount: len(mount.target), default=None)
+    if mount is None or mount.type not in ("bind", "volume"):
+        raise Refusal(
+            f"The asset path {path} is on no volume of '{web}': what is compiled there would be lost.", remedy
+        )
+    if mount.is_anonymous:
+        raise Refusal(
+            f"The asset path {path} is on the anonymous volume {mount.target}: what is compiled there would not reach "
+            f"'{web}'.",
+            remedy,
+        )
+    if not mount.writable:
+        message = f"The asset path {path} is mounted read-only in '{web}'."
+        raise Refusal(message, f"Remove :ro from the volume {mount.target}.")
+    return mount

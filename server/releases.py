@@ -1,0 +1,223 @@
+"""The releases that this server keeps, below .releve/releases, which of them is live, and the history of the rollouts.
+
+releases/<tag>-<digest12>/  image            repository:tag@digest
+                            images           SERVICE=IMAGE_ID, of an installation that was found here
+                            delivery.json, candidate.yml, prepared.json   what `pull` prepared
+                            compose.yml      the Compose file as deployed
+                            env              .env as deployed, where the configuration holds it
+                            assets-<hash12>/<n>/  what the asset path number n consists of
+                            mounts-<assets>  what these paths are on
+                            assets           which of these directories is published with it
+                            schema           the last migration that had been run here when it was live
+                            tasks/           those done, by hash
+                            live             touched when it became the live one
+                            served-<assets>  it has served, with those settings
+                            containers-<hash12>  that `rolling` has made for it, with settings of that hash
+current                     symbolic link to the live release
+previous                    the same for the one before it, whose assets stay published
+prepared                    the release that the last `pull` prepared
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from server import environment
+from server.commands import Docker
+from server.containers import OneOffs, inspect, listing, mount_option
+from server.errors import Refusal
+from server.preparation import Candidate
+from server.request import Image
+from server.run import Run, file_timestamp, read_line, replace_file, timestamp
+
+
+def directory_of(run: Run, name: str = "") -> Path:
+    """Where a release is kept; that of the request by default."""
+    return run.state / "releases" / (name or run.image.release)
+
+
+def linked(state: Path, which: str) -> str:
+    """The name of the release that is `current` or `previous`; "" where there is none."""
+    link = state / which
+    return link.readlink().name if link.is_symlink() and link.is_dir() else ""
+
+
+def link(state: Path, which: str, name: str) -> None:
+    """Makes a release `current` or `previous`."""
+    new = state / f"{which}.new"
+    new.unlink(missing_ok=True)
+    new.symlink_to(f"releases/{name}")
+    new.replace(state / which)
+
+
+def forget_live(run: Run) -> None:
+    """A rollout that keeps none has replaced it: the next one records what it finds."""
+    for name in ("current", "previous"):
+        (run.state / name).unlink(missing_ok=True)
+    shutil.rmtree(run.transaction, ignore_errors=True)
+
+
+def require_live(run: Run) -> None:
+    """Raises Refusal where another release is live."""
+    if linked(run.state, "current") != run.image.release:
+        raise Refusal(
+            f"{run.image.release} is not live on this server: another run came in between.",
+            "Roll it out again:  pulumi up --replace '**-pull'",
+        )
+
+
+def schema(state: Path) -> str:
+    """Names the last migration that was run here."""
+    return read_line(state / "schema") or "none"
+
+
+# ------------------------------------------------------------------------------------------- what becomes of a release
+
+
+@dataclass(frozen=True)
+class Found:
+    """What runs before the first rollout, so that it can be restored like a release. images: SERVICE=IMAGE_ID."""
+
+    images: tuple[str, ...]
+    containers: tuple[str, ...]
+
+
+def what_runs(run: Run, docker: Docker, project: str) -> Found:
+    """The application's containers that run, and their images."""
+    running = listing(docker, project).of(*run.request.services, states=("running",))
+    containers = inspect(docker, *running)
+    return Found(
+        tuple(f"{container.service}={container.image}" for container in containers),
+        tuple(container.id for container in containers),
+    )
+
+
+def is_current_image(run: Run, docker: Docker, found: Found) -> bool:
+    """Whether all that was found runs the image of the live release."""
+    current = directory_of(run, linked(run.state, "current"))
+    if (current / "images").exists():
+        return (current / "images").read_text().split() == list(found.images)
+    answer = docker.ask("image", "inspect", "--format", "{{.Id}}", read_line(current / "image"))
+    return answer.succeeded and {image.partition("=")[2] for image in found.images} == {answer.text.strip()}
+
+
+def record_found(run: Run, found: Found, compose: Path) -> str:
+    """A release of its own for what was found; its name. Its assets are copied elsewhere."""
+    name = f"found-{file_timestamp()}"
+    directory = directory_of(run, name)
+    (directory / "tasks").mkdir(parents=True)
+    (directory / "images").write_text("".join(f"{image}\n" for image in found.images))
+    if compose.exists():
+        shutil.copy2(compose, directory / "compose.yml")
+    (directory / "assets").write_text("assets-found\n")
+    return name
+
+
+def keep(run: Run, candidate: Candidate) -> None:
+    """The release serves: it is the live one from now on."""
+    directory = directory_of(run)
+    shutil.copy2(candidate.files.compose, directory / "compose.yml")
+    if candidate.environment is None:
+        (directory / "env").unlink(missing_ok=True)
+    else:
+        environment.write(directory / "env", candidate.environment)
+    (directory / "schema").write_text(f"{schema(run.state)}\n")
+    if run.request.assets.paths:
+        (directory / "assets").write_text(f"{candidate.prepared.assets}\n")
+    (directory / "live").touch()
+    os.utime(directory / "live")
+    (directory / f"served-{candidate.prepared.assets}").touch()
+    current = linked(run.state, "current")
+    if current and current != run.image.release:
+        link(run.state, "previous", current)
+    link(run.state, "current", run.image.release)
+
+
+def has_served(run: Run, candidate: Candidate) -> bool:
+    """Whether the release has served here, with the same settings."""
+    return (directory_of(run) / f"served-{candidate.prepared.assets}").exists()
+
+
+def prune(run: Run, docker: Docker) -> None:
+    """Removes all but the newest releases that have served, the live one and the one before it."""
+    releases = run.state / "releases"
+    names = sorted(path.name for path in releases.iterdir() if path.is_dir())
+    served = [name for name in names if (releases / name / "live").exists()]
+    served.sort(key=lambda name: (releases / name / "live").stat().st_mtime_ns, reverse=True)
+    kept = {*served[: run.request.keep_releases], linked(run.state, "current"), linked(run.state, "previous")}
+    for name in names:
+        if name in kept:
+            continue
+        image = read_line(releases / name / "image")
+        if not remove_directory(run, docker, releases / name):
+            raise docker.failure(f"The files of the release {name} cannot be removed.")
+        if image:
+            _remove_image(run, docker, image)
+        run.say(f"removed the release {name}")
+
+
+def _remove_image(run: Run, docker: Docker, text: str) -> None:
+    """An image that this program has pulled, unless another release is the same; Docker refuses where it is in use."""
+    named, _, digest = text.partition("@")
+    kept = [read_line(path) for path in (run.state / "releases").glob("*/image")]
+    if any(other.endswith(f"@{digest}") for other in kept):
+        return
+    image = Image(named.rpartition(":")[0], named.rpartition(":")[2], digest)
+    for reference in (image.tagged, image.pinned):
+        if (
+            docker.ask("image", "inspect", "--format", "{{.Id}}", reference).succeeded
+            and docker.run("rmi", reference) != 0
+        ):
+            run.say(f"notice: the image {reference} is in use, and stays")
+
+
+def remove_directory(run: Run, docker: Docker, directory: Path) -> bool:
+    """Removes a directory of ours, which may hold files that a container's user owns; whether that succeeded."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if not directory.exists():
+        return True
+    mounted = ("--mount", mount_option("bind", str(directory), "/releve"))
+    program = 'cd /releve && find . ! -name . -prune -exec rm -rf -- "{}" +'
+    command = ("--entrypoint", "sh", run.image.pinned, "-c", program)
+    OneOffs.of(run.request).run_as_root(docker, "remove", *mounted, *command)
+    shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- history
+
+
+def begin_rollout(run: Run) -> None:
+    """Its seconds count from now on."""
+    replace_file(run.state / "began", f"{int(time.time())}\n")
+
+
+def record(run: Run, result: str, *, phase: str = "", previous: str = "", downtime: float | None = None) -> None:
+    """Adds a line to the history: in one go, so that it is whole or not there.
+
+    phase: the part of the step in which the rollout failed, or that was the last
+    """
+    finished = int(time.time())
+    began = read_line(run.state / "began")
+    begun = int(began) if began.isdigit() else finished
+    image = run.request.image
+    entry = {
+        "start": timestamp(begun),
+        "end": timestamp(finished),
+        "result": result,
+        "release": image.tag if image else "on-demand",
+        "digest": image.digest if image else "",
+        "previous": previous,
+        "step": str(run.step),
+        "phase": phase or read_line(run.scratch / "phase") or str(run.step),
+        "actor": run.request.actor,
+        "seconds": finished - begun,
+        "downtime": None if downtime is None else round(downtime, 1),
+    }
+    with (run.state / "history.jsonl").open("a") as file:
+        file.write(json.dumps(entry, separators=(",", ":")) + "\n")

@@ -1,0 +1,233 @@
+"""The strategy `staged`: what takes long is done while the old release serves; then one transaction replaces it.
+
+Any failure in there puts the old release back. `rolling` is the same but for how the containers are switched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from server import assets, database, releases, transaction
+from server.bringing_up import bring_up, start_missing
+from server.commands import Docker
+from server.containers import Compose, OneOffs, listing
+from server.errors import Failure, Refusal, StepError, Terminated, Told
+from server.health import Gate, await_health, failure_with_logs, image_id, look_at, settle
+from server.placement import require_in_place
+from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
+from server.project import Project
+from server.public import Downtime, look, look_before
+from server.request import Migrations, StepName
+from server.run import Run, read_line
+from server.transaction import Rollout
+
+
+class Switch:
+    """How the new release's containers take the place of the old ones: they stop first."""
+
+    def before(self, run: Run, candidate: Candidate) -> None:
+        """What is begun before anything changes."""
+
+    def require(self) -> None:
+        """Raises Failure where what was begun has found that the switch cannot be made."""
+
+    def publish(self, rollout: Rollout) -> None:
+        """Makes sure that the new release's assets are published, or begins to."""
+        publish(rollout)
+
+    def switch(self, rollout: Rollout) -> None:
+        """Until the new release serves. Raises StepError."""
+        run, docker = rollout.run, rollout.run.begin(StepName.UP)
+        bring_up(run, docker, rollout.project)
+        docker = run.begin(StepName.GATE)
+        there = listing(docker, rollout.project.name)
+        for service in run.request.services:
+            if not there.of(service):
+                raise failure_with_logs(run, docker, f"The service '{service}' has no container.")
+        web, gate = there.of(run.request.web), Gate.of(run.request.health)
+        watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
+        rollout.note_targets(docker)
+        await_health(run, docker, gate, watch, web)
+        transaction.hide_maintenance_page(run)
+        health = run.request.health
+        run.say(
+            f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}"
+        )
+        settle(run, docker, gate, watch, web)
+
+    def switch_back(self, rollout: Rollout, docker: Docker, project: Project) -> None:
+        """Until the old release serves again; the files are its own already. Raises StepError."""
+        bring_up(rollout.run, docker, project)
+        docker = rollout.run.begin(StepName.GATE)
+        web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
+        transaction.await_old_release(rollout, docker, web)
+
+    def end(self) -> None:
+        """Waits for whatever goes on in the background, in every outcome."""
+
+
+def precompile(run: Run) -> None:
+    """Compiles the assets into a directory beside."""
+    docker = run.docker
+    candidate = prepare(run, docker)
+    name_release(run)
+    require_prepared(run)
+    if assets.are_kept(run, candidate):
+        run.say(f"the assets of {run.image.release} are here already")
+        return
+    assets.begin_staging(run, docker)
+    start_missing(run, docker, candidate.project, "Nothing was stopped.")
+    assets.compile_assets(run, docker, candidate)
+    run.say(f"compiled beside the running release: {' '.join(run.request.assets.precompile)}")
+    assets.end_staging(run, docker, candidate)
+
+
+def up(run: Run, switch: Switch) -> None:
+    """Replaces the release: the whole of it, or nothing."""
+    docker = run.docker
+    candidate = prepare(run, docker)
+    name_release(run)
+    require_prepared(run)
+    if not assets.are_kept(run, candidate):
+        raise Refusal(
+            f"The assets of {run.image.release} are not here.", PREPARE_AGAIN.replace("Prepare it again", "Make them")
+        )
+    switch.before(run, candidate)
+    try:
+        rollout = _look_at_old(run, candidate)
+        transaction.begin(run, docker, candidate, switch.require)
+        downtime = Downtime(rollout.measured_at)
+        try:
+            _replace(rollout, switch)
+        except (Exception, Terminated) as error:  # whatever it is, the old release is put back
+            switch.end()
+            _put_back(rollout, error, downtime, switch)
+            raise Told from error
+        _commit(rollout, downtime.stop())
+    finally:
+        switch.end()
+
+
+def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
+    """What serves, and whether the release may follow it. Changes nothing."""
+    docker, project = run.docker, candidate.project
+    current = releases.linked(run.state, "current")
+    public = look_before(run, docker)
+    old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
+    rollout = Rollout(run, candidate, public, current, old_health, pending=False, targets=[])
+    rollout.note_targets(docker)
+    transaction.undo_interrupted_migration(run, docker, project)
+    if run.request.database.migrate and not database.need_not_ask(run, current):
+        docker = run.begin(StepName.PENDING)
+        start_missing(run, docker, project, "Nothing was stopped.")
+        rollout.pending = database.are_pending(run, docker, candidate.compose)
+    return rollout
+
+
+def _replace(rollout: Rollout, switch: Switch) -> None:
+    """From the first change to the last look at the new release."""
+    run = rollout.run
+    if rollout.pending:
+        _migrate(rollout)
+    run_tasks(run, rollout.candidate.compose, run.request.before_up)
+    switch.publish(rollout)
+    run.begin(StepName.UP)
+    transaction.place(rollout)
+    switch.switch(rollout)
+    look(run, run.begin(StepName.VERIFY), rollout.public)
+
+
+def _migrate(rollout: Rollout) -> None:
+    run, compose, services = rollout.run, rollout.candidate.compose, rollout.run.request.services
+    where = database.Database.find(run, rollout.project)
+    if run.request.database.migrations is Migrations.STOPPED:
+        transaction.show_maintenance_page(run)
+        docker = run.begin(StepName.STOP)
+        docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
+        run.say(f"stopped {' '.join(services)}")
+    dump = where.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
+    database.migrate(run, run.begin(StepName.MIGRATE), compose, dump)
+
+
+def publish(rollout: Rollout) -> None:
+    """The new release's assets go beside those of the old one, before anything of it starts."""
+    run = rollout.run
+    if not run.request.assets.paths:
+        return
+    docker = run.begin(StepName.PUBLISH)
+    kept = assets.kept_assets(run, rollout.candidate)
+    if not assets.publish(run, docker, kept.name, kept):
+        raise docker.failure("The assets cannot be published.")
+    run.say("published the assets beside those of the old release")
+
+
+def _put_back(rollout: Rollout, error: BaseException, downtime: Downtime, switch: Switch) -> None:
+    output = rollout.run.output
+    output.forget_time()
+    if isinstance(error, StepError):
+        output.report(error)
+    elif isinstance(error, Terminated):
+        output.complain(f"{rollout.run.step}: somebody ends this.")
+    else:
+        output.report(Failure(f"{type(error).__name__}: {error}"))
+
+    def switch_back(docker: Docker, project: Project) -> None:
+        try:
+            switch.switch_back(rollout, docker, project)
+        finally:
+            switch.end()
+
+    transaction.put_back(rollout, error, downtime, switch_back)
+
+
+def _commit(rollout: Rollout, downtime: float) -> None:
+    run = rollout.run
+    releases.keep(run, rollout.candidate)
+    releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=downtime)
+    transaction.end(run)
+    name = run.image.release
+    if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
+        run.say(f"{name} serves; nothing served before")
+        return
+    budget = run.request.downtime_budget
+    over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
+    run.say(f"{name} serves; the site did not answer for {downtime:.1f} s{over}")
+
+
+def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:
+    """Runs each command once a release."""
+    for command in commands:
+        text = "".join(f"{word}\n" for word in command)
+        done = releases.directory_of(run) / "tasks" / hashlib.sha256(text.encode()).hexdigest()[:12]
+        if done.exists():
+            run.say(f"done before: {' '.join(command)}")
+            continue
+        docker = run.begin(StepName.TASK)
+        if OneOffs.of(run.request).run(docker, compose, "task", run.request.web, *command) != 0:
+            raise docker.failure(f"The task failed: {' '.join(command)}")
+        done.touch()
+        run.say(f"done: {' '.join(command)}")
+
+
+def after_up(run: Run) -> None:
+    """Runs app.afterUp."""
+    require_in_place(run, run.docker)
+    releases.require_live(run)
+    run_tasks(run, Compose(run.directory), run.request.after_up)
+
+
+def purge(run: Run) -> None:
+    """Removes assets, releases, images and dumps that are not kept any more."""
+    releases.require_live(run)
+    docker = run.begin(StepName.PURGE)
+    if run.request.assets.paths:
+        names = read_line(releases.directory_of(run) / "assets")
+        if not assets.purge(run, docker, names, run.image.release):
+            message = "The assets of former releases cannot be removed."
+            raise docker.failure(message, "The release serves; run `pulumi up` again.")
+        assets.remove_stale_assets(run, docker, names)
+    releases.prune(run, docker)
+    assets.remove_staging(run, docker)
+    kept = sorted(path.name for path in (run.state / "releases").iterdir() if path.is_dir())
+    run.say(f"kept: {' '.join(kept)}")

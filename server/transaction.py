@@ -1,0 +1,366 @@
+"""The switch to a release as one transaction: what was there is noted first, and any failure puts it back.
+
+transaction/  exists from before the first change until the new release is live or the old one is back
+  compose.yml, placed.yml   the Compose file as it was, and as this program left it
+  env, env-placed           .env as it was, if there was one; and that this program has replaced it
+  schema                    the last migration that had been run
+  dump                      the database was migrated; this file is what it was
+  started                   containers of the new release may have been started
+  containers                those that there were
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from server import environment, releases
+from server.assets import assets_of, publish, purge
+from server.commands import Docker
+from server.containers import OneOffs, containers_from, listing, reached_at
+from server.database import Database, remove_unfinished_dumps
+from server.errors import StepError
+from server.health import Gate, failure_with_logs
+from server.placement import put_in_place, read_project, replace_compose_file
+from server.preparation import Candidate, find_files
+from server.project import Project
+from server.public import Downtime, Public
+from server.request import StepName
+from server.run import Run, read_line, replace_file
+
+RESERVE = 2 << 20
+"""Bytes that a transaction holds, so that it can be put back on a disk that it has found full."""
+
+
+class OldHealth(Enum):
+    """What the old release must be again, should it be put back."""
+
+    NONE = "it did not serve"
+    STATUS = "it answered with the wanted status"
+    FULL = "it answered as the new one should"
+
+
+@dataclass
+class Rollout:
+    """A release on its way.
+
+    previous: the release that was live when it began, "" for none
+    pending:  migrations are to be run
+    targets:  what is asked to measure the downtime, where there is no public address
+    """
+
+    run: Run
+    candidate: Candidate
+    public: Public
+    previous: str
+    old_health: OldHealth
+    pending: bool
+    targets: list[str]
+
+    @property
+    def project(self) -> Project:
+        """As the release wants it."""
+        return self.candidate.project
+
+    def measured_at(self) -> list[str]:
+        """What is asked to know whether the site answers."""
+        return [f"{self.public.url}{self.run.request.health.path}"] if self.public.url else self.targets
+
+    def note_targets(self, docker: Docker) -> None:
+        """The containers that serve now are asked from now on."""
+        if self.public.url is None:
+            ids = listing(docker, self.project.name).of(self.run.request.web)
+            self.targets = targets_of(self.run, docker, ids)
+
+
+def targets_of(run: Run, docker: Docker, ids: list[str]) -> list[str]:
+    """The health pages of containers."""
+    health = run.request.health
+    answer = docker.ask("inspect", *ids) if ids else None
+    if answer is None:
+        return []
+    return [
+        f"http://{address}:{health.port}{health.path}"
+        for container in containers_from(answer.text)
+        for address in reached_at(docker, container)
+    ]
+
+
+def old_health(run: Run, docker: Docker, project: Project) -> OldHealth:
+    """How the release answers that serves now."""
+    web = listing(docker, project.name).of(run.request.web, states=("running",))
+    if not web:
+        return OldHealth.NONE
+    gate = Gate.of(run.request.health)
+    if gate.is_answered_by(docker, web):
+        return OldHealth.FULL
+    return OldHealth.STATUS if gate.without_texts().is_answered_by(docker, web) else OldHealth.NONE
+
+
+# ---------------------------------------------------------------------------------------------------------- the journal
+
+
+def begin(run: Run, docker: Docker, candidate: Candidate, ready: Callable[[], None]) -> None:
+    """Notes what is there.
+
+    `ready` raises where something else speaks against it. A killed run's notes are gone on with.
+    """
+    remove_unfinished_dumps(run.state)
+    reserve = run.state / "reserve"
+    try:
+        with reserve.open("wb") as file:
+            file.write(bytes(RESERVE))
+    except OSError:
+        reserve.unlink(missing_ok=True)
+        remedy = "Nothing was stopped. Make room, then run `pulumi up` again."
+        raise docker.failure(f"There is no room on the disk of {run.directory}.", remedy) from None
+    new = run.state / "transaction.new"
+    try:
+        if not run.transaction.exists():
+            _note_what_is_there(run, docker, candidate, new)
+        ready()
+    except BaseException:
+        reserve.unlink(missing_ok=True)
+        raise
+    if not run.transaction.exists():
+        new.rename(run.transaction)
+
+
+def _note_what_is_there(run: Run, docker: Docker, candidate: Candidate, new: Path) -> None:
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    for path, name in ((candidate.files.compose, "compose.yml"), (run.directory / environment.FILE, "env")):
+        if path.exists():
+            shutil.copy2(path, new / name)
+    (new / "schema").write_text(f"{releases.schema(run.state)}\n")
+    there = listing(docker, candidate.project.name).of(*run.request.services)
+    (new / "containers").write_text("".join(f"{container}\n" for container in there))
+
+
+def place(rollout: Rollout) -> None:
+    """Containers of the new release may run from now on: its environment and its Compose file are put in place."""
+    run, candidate = rollout.run, rollout.candidate
+    (run.transaction / "started").touch()
+    if candidate.environment is None:
+        # That of a rollout which was interrupted, and whose configuration is not wanted any more.
+        _put_environment_back(run)
+    elif not environment.is_in_place(run.directory, candidate.environment):
+        (run.transaction / "env-placed").touch()
+        environment.replace(run.directory, run.state, candidate.environment)
+        run.say(".env is that of the release")
+    put_in_place(run, candidate)
+    shutil.copy2(candidate.files.compose, run.transaction / "placed.yml")
+
+
+def end(run: Run) -> None:
+    """It is over: nothing is to be put back any more."""
+    shutil.rmtree(run.transaction)
+    (run.state / "reserve").unlink(missing_ok=True)
+
+
+def undo_interrupted_migration(run: Run, docker: Docker, project: Project) -> None:
+    """By a run that was killed, when the way is back to the old release."""
+    if releases.linked(run.state, "current") == run.image.release and _may_restore_dump(run):
+        _put_database_back(run, docker, project)
+
+
+# ------------------------------------------------------------------------------------------------------------- put back
+
+
+def put_back(
+    rollout: Rollout, error: BaseException, downtime: Downtime, switch_back: Callable[[Docker, Project], None]
+) -> None:
+    """Puts the old release back, or what was there, and says what is so in the end.
+
+    switch_back: starts its containers.
+    """
+    run = rollout.run
+    phase = getattr(getattr(error, "phase", None), "name", "") or read_line(run.scratch / "phase")
+    (run.state / "reserve").unlink(missing_ok=True)
+    remove_unfinished_dumps(run.state)
+    run.output.complain("", f"Putting back {rollout.previous or 'what was there before'}.")
+    try:
+        _restore(rollout, switch_back)
+    except Exception as failed:  # noqa: BLE001 - whatever it is, it is said, and the history tells of it
+        run.output.report(failed if isinstance(failed, StepError) else StepError(f"{type(failed).__name__}: {failed}"))
+        away = downtime.stop()
+        _tell_about_database(run)
+        releases.record(run, "failed", phase=phase, previous=rollout.previous, downtime=away)
+        run.output.complain(
+            "It could not be put back. The next `pulumi up` tries again, for whichever release the tag says."
+        )
+        return
+    away = downtime.stop()
+    _tell_about_database(run)
+    releases.record(run, "restored", phase=phase, previous=rollout.previous, downtime=away)
+    shutil.rmtree(run.transaction)
+    if rollout.previous:
+        run.output.complain(
+            f"The release {rollout.previous} was put back and serves. The site did not answer for {away:.1f} s."
+        )
+    else:
+        run.output.complain("What was there before was put back; nothing served.")
+
+
+def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -> None:
+    run, previous = rollout.run, rollout.previous
+    docker = run.begin(StepName.UP)
+    _await_engine(docker)
+    OneOffs.of(run.request).remove(docker)
+    _put_files_back(run, docker, previous)
+    project = read_project(run, docker)
+    if _may_restore_dump(run):
+        _put_database_back(run, run.begin(StepName.DUMP), project)
+        docker = run.begin(StepName.UP)
+    if not previous:
+        words = ("compose", "rm", "--stop", "--force", *run.request.services)
+        docker.must(*words, failing="The containers cannot be removed.")
+        hide_maintenance_page(run)
+        return
+    _restore_images(run, docker, previous, project)
+    old_assets = assets_of(run, previous) if run.request.assets.paths else None
+    if old_assets and not publish(run, docker, rollout.candidate.prepared.assets, old_assets):
+        raise docker.failure("The assets of the old release cannot be published.")
+    switch_back(docker, project)
+    hide_maintenance_page(run)
+    names = rollout.candidate.prepared.assets
+    if old_assets and not purge(run, run.begin(StepName.PURGE), names, previous):
+        run.output.complain("The assets of the failed release stay until the next one.")
+
+
+def _await_engine(docker: Docker) -> None:
+    """It may be what failed."""
+    while not docker.ask("version", "--format", "{{.Server.Version}}").succeeded:
+        if docker.phase.is_over:
+            raise docker.failure("The Docker Engine does not answer.")
+        time.sleep(0.5)
+
+
+def _put_files_back(run: Run, docker: Docker, previous: str) -> None:
+    files, kept = find_files(run.request), run.transaction
+    before, placed = kept / "compose.yml", kept / "placed.yml"
+    if before.exists():
+        if not placed.exists() or placed.read_bytes() == files.compose.read_bytes():
+            replace_compose_file(before.read_bytes(), files.compose)
+        else:
+            _put_images_back(run, docker, files.compose, previous)
+    elif placed.exists():
+        files.compose.unlink(missing_ok=True)
+    _put_environment_back(run)
+
+
+def _put_images_back(run: Run, docker: Docker, compose: Path, previous: str) -> None:
+    """Into a file that somebody has edited meanwhile: the edits stay."""
+    from server import compose_file  # noqa: PLC0415 - PyYAML takes a while
+
+    image = read_line(releases.directory_of(run, previous) / "image") if previous else ""
+    if not image:
+        raise docker.failure(f"{compose.name} was edited meanwhile; put the old image into it by hand.")
+    try:
+        text = compose_file.with_image(compose.read_bytes().decode(), run.request.services, image)
+    except (compose_file.ComposeFileError, UnicodeDecodeError) as error:
+        raise docker.failure(str(error)) from None
+    replace_compose_file(text.encode(), compose)
+
+
+def _put_environment_back(run: Run) -> None:
+    if not (run.transaction / "env-placed").exists():
+        return
+    before = run.transaction / "env"
+    if before.exists():
+        environment.replace(run.directory, run.state, before.read_text(errors="surrogateescape"))
+    else:
+        (run.directory / environment.FILE).unlink(missing_ok=True)
+
+
+def _restore_images(run: Run, docker: Docker, previous: str, project: Project) -> None:
+    """Of an installation that was found here: its tags may name other images by now."""
+    file = releases.directory_of(run, previous) / "images"
+    for line in file.read_text().splitlines() if file.exists() else ():
+        service, _, wanted = line.partition("=")
+        reference = project.services[service].image if service in project.services else ""
+        if not reference or "@" in reference:
+            continue
+        if docker.ask("image", "inspect", "--format", "{{.Id}}", reference).text.strip() != wanted:
+            docker.must("tag", wanted, reference, failing=f"The image of '{service}' is gone.")
+
+
+def await_old_release(rollout: Rollout, docker: Docker, web: list[str]) -> None:
+    """Waits until the old release's containers are as healthy as they were."""
+    run = rollout.run
+    if not web:
+        raise failure_with_logs(run, docker, f"'{run.request.web}' does not run.")
+    rollout.note_targets(docker)
+    if rollout.old_health is OldHealth.NONE:
+        return
+    gate = Gate.of(run.request.health)
+    if rollout.old_health is OldHealth.STATUS:
+        gate = gate.without_texts()
+    # It may be started again meanwhile, and elsewhere.
+    while not gate.is_answered_by(docker, web):
+        if docker.phase.is_over:
+            raise failure_with_logs(run, docker, f"'{run.request.web}' does not answer as it did: {gate.problem}.")
+        time.sleep(0.2)
+        gate.located.clear()
+
+
+def _may_restore_dump(run: Run) -> bool:
+    """Nothing was written since: no container of the new release was started."""
+    kept, asked = run.transaction, run.request.database
+    there = (kept / "dump").exists() and not (kept / "started").exists() and not (kept / "dump-restored").exists()
+    return there and asked.restore_on_failure and not asked.command
+
+
+def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
+    docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
+    dump = run.directory / read_line(run.transaction / "dump")
+    Database.find(run, project).restore(docker, dump)
+    (run.transaction / "dump-restored").touch()
+    replace_file(run.state / "schema", (run.transaction / "schema").read_text())
+    run.say("restored the dump")
+
+
+def _tell_about_database(run: Run) -> None:
+    if not (run.transaction / "dump").exists():
+        return
+    dump = run.directory / read_line(run.transaction / "dump")
+    if (run.transaction / "dump-restored").exists():
+        run.output.complain(f"The database is what it was before the migrations, from {dump}.")
+    else:
+        run.output.complain(f"The database was migrated, or partly, and stays so. What it was before is in {dump}")
+
+
+# ----------------------------------------------------------------------------------------------------- maintenance page
+
+MAINTENANCE_PAGE = """<!doctype html>
+<html lang="fr">
+<meta charset="utf-8">
+<title>Maintenance</title>
+<h1>Maintenance</h1>
+<p>Le site est mis à jour. Il revient dans quelques minutes.</p>
+<p lang="en">The site is being updated and will be back in a few minutes.</p>
+</html>
+"""
+
+
+def show_maintenance_page(run: Run) -> None:
+    """For as long as the site is stopped; a template beside it is its text."""
+    if not run.request.maintenance_page:
+        return
+    page = run.directory / run.request.maintenance_page
+    template, new = page.with_name(f"{page.name}.template"), page.with_name(f"{page.name}.releve-new")
+    new.write_text(template.read_text() if template.is_file() else MAINTENANCE_PAGE)
+    new.chmod(0o644)  # for the proxy's own user to read
+    new.replace(page)
+
+
+def hide_maintenance_page(run: Run) -> None:
+    """The site is back."""
+    if run.request.maintenance_page:
+        page = run.directory / run.request.maintenance_page
+        for path in (page, page.with_name(f"{page.name}.releve-new")):
+            path.unlink(missing_ok=True)
