@@ -7,7 +7,7 @@ SHELL_SCRIPTS = .ci/run $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find
 
 help:
 	@echo 'make demo       fresh machine to a release that serves, and back, on a sandbox on this machine'
-	@echo 'make test       everything: lint, types, unit, shell, engine, e2e'
+	@echo 'make test       everything: lint, types, unit, server, shell, engine, e2e'
 	@echo 'make test-fast  what needs no Docker, in under a minute'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
 	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
@@ -22,16 +22,18 @@ demo:
 
 # Two at a time, a file each: most of a test is waiting for a server. Each has a sandbox of its own.
 test: lint
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/shell tests/engine tests/e2e
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/server tests/shell tests/engine tests/e2e
 
 test-fast: lint
-	$(PYTHON) -m pytest --numprocesses 2 tests/unit tests/shell
+	$(PYTHON) -m pytest --numprocesses 2 tests/unit tests/server tests/shell
 
 lint:
 	tools/python-env
 	.venv/bin/ruff check --quiet .
 	.venv/bin/ruff format --quiet --check .
 	.venv/bin/mypy .
+	.venv/bin/vermin --quiet --violations --no-tips --target=3.9- server
+	.venv/bin/vermin --quiet --violations --no-tips --target=3.5- server/bootstrap.py
 	.venv/bin/shellcheck --external-sources $(SHELL_SCRIPTS)
 	.venv/bin/shellcheck --external-sources --check-sourced server/rollout.sh
 

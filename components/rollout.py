@@ -16,12 +16,14 @@ import pulumi
 from pulumi_command import remote
 
 from configuration.tree import ServerSettings, Settings
-from release import environment, registry, steps
+from release import environment, steps
 from release.compose_file import ComposeFile
+from release.program import Program
 from release.reference import ImageReference
-from server.request import StepName
+from server import request
+from server.request import Delivery, StepName
 
-SCRIPT = Path(__file__).resolve().parent.parent / "server" / "rollout.sh"
+SERVER = Path(__file__).resolve().parent.parent / "server"
 
 DIALS = 3
 """Attempts to reach a server, and seconds for each: a server that is up answers the first."""
@@ -51,7 +53,7 @@ class ComposeRollout(pulumi.ComponentResource):
     """A release on one server. Each step is a resource, so a retry resumes at the step that failed.
 
     A step runs when the tag, the digest, the specification or the step before it changed. How the server is reached,
-    the script's version, timeouts and the health gate are no reason for a rollout; the next one uses them as they are.
+    the program's version, timeouts and the health gate are no reason for a rollout; the next one uses them as they are.
     Destroying the resource leaves the server as it is: nothing here has a `delete`.
     """
 
@@ -64,19 +66,20 @@ class ComposeRollout(pulumi.ComponentResource):
         super().__init__("releve:index:ComposeRollout", name, None, opts)
         self._name = name
         self._args = args
-        self._script = steps.Script.read(SCRIPT)
+        self._program = Program.read(SERVER)
         self._environment = self._fingerprint_environment()
         image = pulumi.Output.from_input(args.digest).apply(args.image.with_digest)
+        delivery = image.apply(lambda image: steps.delivery_of(args.settings, args.compose_file, image))
         self._name_dependants()
 
         previous = self._install()
-        # The id of `install` is left out of the chain: a new script is no reason for a rollout.
+        # The id of `install` is left out of the chain: a new program is no reason for a rollout.
         chain: pulumi.Input[str] = ""
         said: pulumi.Output[str] = pulumi.Output.from_input("")
-        for step in steps.plan(args.settings, args.server):
-            previous = self._step(step, image, chain, depends_on=previous)
+        for step in steps.plan(args.settings):
+            previous = self._step(step, image, delivery, chain, depends_on=previous)
             chain = previous.id
-            if step.name is StepName.UP:
+            if step is StepName.UP:
                 said = previous.stdout
         self.release = pulumi.Output.all(image, chain).apply(lambda done: str(done[0]))
         self.downtime_seconds = said.apply(steps.downtime_of)
@@ -84,7 +87,7 @@ class ComposeRollout(pulumi.ComponentResource):
 
     def _fingerprint_environment(self) -> list[pulumi.Input[str]]:
         """For each variable of `env` its name, and something that changes with its value but does not tell it."""
-        values = self._environment_values()
+        values = environment.values_of(self._args.settings)
         if values is None:
             return []
         # Made once and kept in the state, encrypted: whoever reads the fingerprints cannot try values.
@@ -100,39 +103,42 @@ class ComposeRollout(pulumi.ComponentResource):
 
         return [fingerprint(name) for name in sorted(values)]
 
-    def _environment_of(self, step: steps.Step) -> list[pulumi.Input[str]]:
+    def _environment_of(self, step: StepName) -> list[pulumi.Input[str]]:
         """The fingerprints; where assets are compiled, the preview says with them what a changed one means."""
-        if step.name is not StepName.PRECOMPILE:
+        if step is not StepName.PRECOMPILE:
             return self._environment
         return [pulumi.Output.concat(one, ": a change compiles the assets again") for one in self._environment]
 
-    def _environment_values(self) -> dict[str, str] | None:
-        env = self._args.settings.env
-        return None if env is None else {name: value.get_secret_value() for name, value in env.items()}
-
     def _install(self) -> remote.Command:
         args = self._args
-        command = steps.install_command(self._script, args.settings.app)
+        asked = steps.request_of(StepName.INSTALL, args.settings, args.server, actor=actor())
+        command = self._program.install_command()
         return self._command(
             StepName.INSTALL,
             # Once there is an image to roll out: for one that is refused, no server is so much as connected to.
             create=pulumi.Output.from_input(args.digest).apply(lambda _: command),
-            stdin=self._script.text,
-            triggers=[self._script.sha256, args.server.host, args.settings.app.directory],
+            stdin=self._program.install_input(asked),
+            triggers=[self._program.sha256, args.server.host, args.settings.app.directory],
         )
 
     def _step(
         self,
-        step: steps.Step,
+        step: StepName,
         image: pulumi.Output[ImageReference],
+        delivery: pulumi.Output[Delivery],
         chain: pulumi.Input[str],
         depends_on: pulumi.Resource,
     ) -> remote.Command:
         args = self._args
+
+        def asked(image: ImageReference, delivery: Delivery) -> str:
+            asked = steps.request_of(step, args.settings, args.server, image=image, delivery=delivery, actor=actor())
+            return request.dump(asked)
+
         return self._command(
-            step.name,
-            create=image.apply(lambda image: steps.step_command(step, self._script, args.settings, image, actor())),
-            stdin=self._input_of(step, image),
+            step,
+            create=self._program.step_command(step, args.settings.app.directory),
+            stdin=pulumi.Output.all(image, delivery).apply(lambda given: asked(*given)),
             # The tag first: a preview then shows old → new even while the digest is not known.
             triggers=[
                 str(args.image.tag),
@@ -144,31 +150,11 @@ class ComposeRollout(pulumi.ComponentResource):
             depends_on=depends_on,
         )
 
-    def _input_of(self, step: steps.Step, image: pulumi.Output[ImageReference]) -> pulumi.Output[str] | None:
-        """What the step reads: secret, and so encrypted in the state. People write passwords into Compose files."""
-        services, compose_file = self._args.settings.app.services, self._args.compose_file
-        values = self._environment_values()
-        account = registry.account(self._args.settings.registry) if step.name is StepName.PULL else None
-        if account is None and (not step.reads_candidate or (compose_file is None and values is None)):
-            return None
-
-        def parts(image: ImageReference) -> str:
-            named = {}
-            if compose_file:
-                named["compose-file"] = compose_file.with_image(services, str(image))
-            if values is not None:
-                named["environment"] = environment.env_file(values)
-            if account:
-                named["registry-login"] = registry.docker_configuration(image.registry, account)
-            return steps.input_of(named)
-
-        return pulumi.Output.secret(image.apply(parts))
-
     def _command(
         self,
         step: StepName,
         create: pulumi.Input[str],
-        stdin: pulumi.Input[str] | None,
+        stdin: pulumi.Input[str],
         triggers: list[pulumi.Input[str]],
         depends_on: pulumi.Resource | None = None,
     ) -> remote.Command:
@@ -176,13 +162,14 @@ class ComposeRollout(pulumi.ComponentResource):
             f"{self._name}-{step}",
             connection=self._connection(),
             create=create,
-            stdin=stdin,
+            # Secret, and so encrypted in the state: `env` is in it, and people write passwords into Compose files.
+            stdin=pulumi.Output.secret(stdin),
             triggers=triggers,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=depends_on,
-                # A changed key, script or timeout alone would run this one step again, outside the chain.
+                # A changed key, program or timeout alone would run this one step again, outside the chain.
                 ignore_changes=["connection", "create", "stdin", "addPreviousOutputInEnv"],
             ),
         )
@@ -228,13 +215,9 @@ class ComposeRollout(pulumi.ComponentResource):
 
     def _name_dependants(self) -> None:
         """Names, in the preview already, what else is interrupted; on the server's own file, `pull` does."""
-        services = self._args.settings.app.services
-        for dependant in self._args.compose_file.dependants(services) if self._args.compose_file else ():
-            pulumi.log.warn(
-                f"service {dependant} is tied to {' or '.join(services)} (volumes_from, links, a shared namespace or "
-                f"depends_on with restart): Compose recreates or restarts it, too, at each rollout",
-                self,
-            )
+        services, compose_file = self._args.settings.app.services, self._args.compose_file
+        for dependant in compose_file.dependants(services) if compose_file else ():
+            pulumi.log.warn(dependant, self)
 
 
 def actor() -> str:

@@ -11,6 +11,7 @@ import sys
 from errors import ReleaseError
 from operations import server
 from release import steps
+from server.request import StepName
 
 
 def main(arguments: list[str]) -> int:
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = server.load(parser.parse_args(arguments).stack)
         (host,) = settings.servers
-        return server.run(host, steps.dump_command(settings))
+        return server.run_step(host, StepName.DUMP, steps.request_of(StepName.DUMP, settings, host))
     except ReleaseError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -13,10 +13,19 @@ from pathlib import Path
 from configuration.load import load as validated
 from configuration.tree import JumpSettings, ServerSettings, Settings
 from errors import ReleaseError
+from release.program import Program
+from server import request
+from server.request import Request, StepName
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONNECT_TIMEOUT = 10
 """Seconds."""
+
+IF_THERE = 'test -d "$1" || { echo "$3" >&2; exit 1; }; exec python3 -I "$1" "$2"'
+"""A script of the server's shell; its arguments are the program's directory, the step, and what is said without it."""
+NOT_THERE = """\
+error: the program of this checkout is not on the server. To bring it there: pulumi up
+Where that has nothing to do: pulumi up --replace '**-install'"""
 
 
 def load(stack: str) -> Settings:
@@ -36,14 +45,21 @@ def load(stack: str) -> Settings:
     return validated(values, PROJECT / f"Pulumi.{stack}.yaml")
 
 
-def run(server: ServerSettings, command: Sequence[str]) -> int:
+def run_step(server: ServerSettings, step: StepName, asked: Request) -> int:
+    """Runs a step with the program that this checkout has installed there. Returns its exit status, as `run` does."""
+    program = Program.read(PROJECT / "server")
+    command = ("sh", "-c", IF_THERE, "sh", program.path(asked.directory), step, NOT_THERE)
+    return run(server, command, request.dump(asked))
+
+
+def run(server: ServerSettings, command: Sequence[str], stdin: str = "") -> int:
     """Runs a command on the server, its words as they are; its output is this program's. Returns its exit status.
 
     255 is ssh's own: the server was not reached, or is not the one whose hostKey is configured.
     """
     with tempfile.TemporaryDirectory(prefix="releve-") as directory:
         words = ssh_command(server, Path(directory))
-        return subprocess.run((*words, shlex.join(command)), stdin=subprocess.DEVNULL, check=False).returncode
+        return subprocess.run((*words, shlex.join(command)), input=stdin.encode(), check=False).returncode
 
 
 def ssh_command(server: ServerSettings, directory: Path) -> tuple[str, ...]:

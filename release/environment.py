@@ -6,6 +6,14 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
+from configuration.tree import Settings
+
+
+def values_of(settings: Settings) -> dict[str, str] | None:
+    """The variables of `env` with their values; None: the configuration has none, and the server's own file stays."""
+    env = settings.env
+    return None if env is None else {name: value.get_secret_value() for name, value in env.items()}
+
 
 def env_file(values: Mapping[str, str]) -> str:
     r"""The text of .env: a line NAME=VALUE for each of `values`, in the quotes that Compose takes apart again.

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 from pydantic import ValidationError
 
 from configuration.tree import SmokeTestPath, SmokeTestSettings
 from errors import ReleaseError
 from release import smoke_model
-from release.answer import Answer, get, problem_of
 from release.docker_command import PULL_TIMEOUT, DockerError, docker, have_image
-from release.page import asset_paths
 from release.throwaway import Throwaway, remove_leftovers
+from server import answers
+from server.answers import Answer, NoAnswer
+from server.page import asset_paths
 
 LOCKS = Path(".releve/smoke-test")
 SPARE = 60
@@ -40,6 +40,9 @@ SETTLE = 3
 POLL = 0.25
 ANSWER = 30
 """Seconds for one answer: a first request may load a lot."""
+LARGEST = 8 << 20
+"""Bytes of an answer that are looked at; a page that is larger is cut."""
+OK, UNAVAILABLE = 200, 503
 LOG_LINES, LINE_LENGTH = 40, 300
 
 PLAIN = frozenset({"RAILS_ENV", "RACK_ENV", "NODE_ENV"})
@@ -52,6 +55,10 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 
 class SmokeTestError(ReleaseError):
     """The candidate does not do what it must; the message says what, and shows the end of its log."""
+
+
+class _Late(NoAnswer):
+    """It may have come later."""
 
 
 @dataclass(frozen=True)
@@ -183,10 +190,10 @@ class _Candidate:
             self._check_alive()
             try:
                 answer = self._get(path.path, path.headers)
-            except httpx.TimeoutException:
+            except _Late:
                 problem = f"it takes the request, and gives no answer within {min(ANSWER, self._settings.timeout)} s"
                 continue
-            except httpx.HTTPError as error:
+            except NoAnswer as error:
                 problem, is_elsewhere = self._why_silent(str(error))
                 wrong_since = (wrong_since or now) if is_elsewhere else 0.0
             else:
@@ -195,7 +202,7 @@ class _Candidate:
                     return answer
                 problem = f"GET {path.path} {self._hidden(wrong)}"
                 pause = 1.0
-                wrong_since = 0.0 if answer.status == httpx.codes.SERVICE_UNAVAILABLE else wrong_since or now
+                wrong_since = 0.0 if answer.status == UNAVAILABLE else wrong_since or now
             if wrong_since and now - wrong_since > PATIENCE:
                 raise SmokeTestError(self._explained(problem))
             time.sleep(pause)
@@ -204,18 +211,25 @@ class _Candidate:
         )
 
     def _get(self, path: str, headers: Mapping[str, str]) -> Answer:
-        return get(self._address(), path, headers, max(1.0, min(ANSWER, self._left())))
+        others = {name: value for name, value in headers.items() if name.lower() != "host"}
+        address, limit = self._address(), max(1.0, min(ANSWER, self._left()))
+        asked = time.monotonic()
+        try:
+            return answers.get(f"http://{address}{path}", {"Host": host_of(headers), **others}, limit, largest=LARGEST)
+        except NoAnswer as error:
+            if time.monotonic() - asked >= limit:
+                raise _Late(str(error)) from None
+            raise
 
     def _assets_of(self, path: SmokeTestPath, page: Answer) -> list[str]:
-        host = next((value for name, value in path.headers.items() if name.lower() == "host"), "localhost")
-        paths = asset_paths(page.text, page.url, host)
+        paths = asset_paths(page.text, page.url, host_of(path.headers))
         missing = []
         for asset in paths:
             try:
                 status: object = self._get(asset, path.headers).status
-            except httpx.HTTPError as error:
-                status = type(error).__name__
-            if status != httpx.codes.OK:
+            except NoAnswer:
+                status = "no answer"
+            if status != OK:
                 missing.append(f"{asset} ({status})")
         if missing:
             raise SmokeTestError(
@@ -232,7 +246,7 @@ class _Candidate:
         bindings = self._inspect()["NetworkSettings"]["Ports"].get(f"{self._settings.port}/tcp")
         if not bindings:
             self._check_alive()
-            raise httpx.ConnectError("the port is not published yet")
+            raise NoAnswer("the port is not published yet")
         return f"127.0.0.1:{bindings[0]['HostPort']}"
 
     def _check_alive(self) -> None:
@@ -336,6 +350,19 @@ class _Candidate:
         ]
         # The longest first: one may be a part of another.
         return sorted(hidden, key=lambda pair: -len(pair[0]))
+
+
+def host_of(headers: Mapping[str, str]) -> str:
+    """What the application is called in a request with these headers."""
+    return next((value for name, value in headers.items() if name.lower() == "host"), "localhost")
+
+
+def problem_of(answer: Answer, wanted: SmokeTestPath) -> str | None:
+    """What is wrong with an answer, or None."""
+    problem = answers.problem_of(answer, wanted.status, wanted.contains)
+    if answer.status != wanted.status and answer.location.startswith("https:"):
+        return f"{problem}; where the application insists on HTTPS, give the path headers: {{X-Forwarded-Proto: https}}"
+    return problem
 
 
 def listening(tables: str) -> Iterator[tuple[int, bool]]:

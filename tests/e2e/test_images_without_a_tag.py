@@ -32,7 +32,7 @@ CASES = {
             "broken.rb": "Rails.application.config.to_prepare { "
                          "VisitsController.define_method(:index) { raise 'no such fab lab' } }\n"
         }),
-        ("GET / answers 500 instead of 200", "no such fab lab"),
+        ("GET / answers 500, not 200", "no such fab lab"),
     ),
     "misses assets": Case(
         lambda sandbox: Candidate("RUN find public/assets -name '*.css*' -delete\n", rails(sandbox)),

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -30,28 +31,29 @@ CONFIGURATIONS = {
 
 
 KILLED_AT = {
-    "the proxy gets its guard": Place("docker run *--network container:*"),
+    "what refuses for the proxy starts": Place("docker run *--network container:*"),
     "the new container is made": Place("docker compose create *"),
     "the new container starts": Place("docker start *"),
-    "the new container is waited for": Place("curl *--include*", after_switch=True),
+    "the new container is waited for": Place("connect * 3000", after_switch=True),
     "the proxy is reloaded": Place("docker exec * nginx -s reload"),
-    "connections to the old container are refused": Place("docker inspect --format {{.State.Pid}} *"),
-    "the old container is stopped": Place("docker stop *"),
-    "the old container is removed": Place("docker rm [!-]*"),
+    "connections to the old container are refused": Place("docker inspect OLD", after_switch=True),
+    "the old container is stopped": Place("docker stop OLD"),
+    "the old container is removed": Place("docker rm OLD"),
     "the new worker is made": Place("docker compose create * worker"),
     "the project is brought up": Place("docker compose create --remove-orphans"),
 }
+"""OLD is the id of the web service's container before."""
 KILLS = [
-    Kill("asks-again", "the new container is made", "the script", back=False),
+    Kill("asks-again", "the new container is made", "the program", back=False),
     Kill("asks-again", "the new container is waited for", "pulumi", back=True),
-    Kill("asks-again", "connections to the old container are refused", "the script", back=True),
-    Kill("asks-again", "the old container is stopped", "the script", back=False),
-    Kill("looks-up-once", "the new container starts", "the script", back=True),
-    Kill("looks-up-once", "the old container is removed", "the script", back=True),
+    Kill("asks-again", "connections to the old container are refused", "the program", back=True),
+    Kill("asks-again", "the old container is stopped", "the program", back=False),
+    Kill("looks-up-once", "the new container starts", "the program", back=True),
+    Kill("looks-up-once", "the old container is removed", "the program", back=True),
 ]
 if os.environ.get("RELEVE_FAULTS") == "all":
     KILLS = [
-        Kill(*row) for row in itertools.product(CONFIGURATIONS, KILLED_AT, ("the script", "pulumi"), (False, True))
+        Kill(*row) for row in itertools.product(CONFIGURATIONS, KILLED_AT, ("the program", "pulumi"), (False, True))
     ]
 
 
@@ -196,14 +198,16 @@ def roll_out_and_kill(application: Application, project: Project, tag: str, row:
     """Rolls a release out, and kills what is said where it is said. Returns the status, when the server is at rest."""
     injection = Injection(application)
     project.set("tag", tag)
-    with injection.armed(KILLED_AT[row.place], Action.MEET, release=tag), TemporaryFile() as output:
+    place = KILLED_AT[row.place]
+    place = replace(place, pattern=place.pattern.replace("OLD", application.containers()["fabmanager"]))
+    with injection.armed(place, Action.MEET, release=tag), TemporaryFile() as output:
         run = project.start_up(output)
         try:
             assert injection.wait_until_reached(run), f"the rollout never came to where {row.place}"
             if row.killed == "pulumi":
                 run.kill()
             else:
-                injection.kill_script()
+                injection.kill_program()
             injection.release()
             status = run.wait(timeout=120)
             injection.wait_for_the_end()

@@ -1,6 +1,6 @@
 import pytest
 
-from release.page import asset_paths
+from server.page import asset_paths
 
 pytestmark = pytest.mark.unit
 

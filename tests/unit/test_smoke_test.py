@@ -7,8 +7,8 @@ import pytest
 from configuration.tree import SmokeTestPath, SmokeTestSettings
 from errors import ReleaseError
 from release import smoke_model
-from release.answer import Answer, problem_of
-from release.smoke_test import Request, listening
+from release.smoke_test import Request, host_of, listening, problem_of
+from server.answers import Answer
 
 pytestmark = pytest.mark.unit
 
@@ -112,10 +112,10 @@ def answered(status: int, text: str = "", location: str = "") -> Answer:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (answered(500), "answers 500 instead of 200"),
-        (answered(302, location="/login"), "answers 302 to /login instead of 200"),
+        (answered(500), "answers 500, not 200"),
+        (answered(302, location="/login"), "answers 302, with a redirect to /login, not 200"),
         (answered(301, location="https://localhost/"), "give the path headers: {X-Forwarded-Proto: https}"),
-        (answered(200, "status: ko"), "answers 200, without 'status: ok'"),
+        (answered(200, "status: ko"), "answers 200, but without 'status: ok'"),
     ],
 )
 def test_a_wrong_answer_is_described(answer: Answer, words: str) -> None:
@@ -126,3 +126,8 @@ def test_a_wrong_answer_is_described(answer: Answer, words: str) -> None:
 
 def test_an_answer_with_the_status_and_the_strings_wanted_is_right() -> None:
     assert problem_of(answered(204, "a b"), SmokeTestPath(path="/", status=204, contains=("a", "b"))) is None
+
+
+def test_the_application_is_called_localhost_unless_the_headers_say_otherwise() -> None:
+    assert host_of({"X-A": "b"}) == "localhost"
+    assert host_of({"host": "lab.example.org"}) == "lab.example.org"

@@ -1,5 +1,3 @@
-import shlex
-
 import pytest
 from pydantic import SecretStr, TypeAdapter
 
@@ -13,22 +11,37 @@ from configuration.tree import (
     Settings,
 )
 from release import steps
+from release.compose_file import ComposeFile
 from release.reference import ImageReference
-from server.request import StepName
+from server.request import (
+    Assets,
+    AssetsFrom,
+    Database,
+    Delivery,
+    Health,
+    Image,
+    Migrations,
+    Request,
+    StepName,
+    Strategy,
+    dump,
+    load,
+)
 
 pytestmark = pytest.mark.unit
 
-IMAGE = ImageReference("ghcr.io/fablab/fabmanager", "1.1.0", "sha256:" + "0" * 64)
-SCRIPT = steps.Script("#!/bin/sh\n")
+DIGEST = "sha256:" + "0" * 64
+IMAGE = ImageReference("ghcr.io/fablab/fabmanager", "1.1.0", DIGEST)
 SERVER = ServerSettings.model_construct(
     name="server1", host="192.0.2.1", user="deploy", host_key="", url="https://fab.example.org"
 )
 HEALTH = HealthSettings.model_validate(
-    {"path": "/health", "contains": ['"postgresql":true'], "headers": {"X-A": "b c"}}
+    {"path": "/health", "contains": ['"postgresql":true'], "headers": {"X-A": "b c"}, "timeout": 90}
 )
+COMPILE = ("bundle", "exec", "rails", "assets:precompile")
 
 
-def settings(backup: object = None, env: object = None, **app: object) -> Settings:
+def settings(backup: object = None, env: object = None, registry: object = None, **app: object) -> Settings:
     base = {"directory": "/apps/fabmanager", "services": ["fabmanager", "worker"], "assets": ["/srv/public/packs"]}
     return Settings.model_construct(
         tag=str(IMAGE.tag),
@@ -38,166 +51,196 @@ def settings(backup: object = None, env: object = None, **app: object) -> Settin
         health=HEALTH,
         backup=BackupSettings.model_validate(backup or {}),
         env=TypeAdapter(dict[str, SecretStr] | None).validate_python(env),
-        keep_releases=3,
-        registry=RegistrySettings(),
+        keep_releases=4,
+        registry=RegistrySettings.model_validate(registry or {}),
     )
 
 
-def commands(of: Settings) -> dict[str, list[str]]:
-    planned = steps.plan(of, SERVER)
-    return {step.name: shlex.split(steps.step_command(step, SCRIPT, of, IMAGE, "ada@laptop")) for step in planned}
-
-
-def values(words: list[str], option: str) -> list[str]:
-    return [words[i + 1] for i, word in enumerate(words) if word == option]
-
-
-def test_in_place_follows_the_guides_order() -> None:
-    assert list(commands(settings())) == ["pull", "stop", "purge-assets", "precompile", "up", "verify"]
-
-
-@pytest.mark.parametrize("without", [{"assets": []}, {"precompile": []}])
-def test_without_assets_or_a_command_to_compile_them_nothing_is_purged_or_compiled(without: dict[str, object]) -> None:
-    planned = commands(settings(**without))
-    assert list(planned) == ["pull", "stop", "up", "verify"]
-    # Nor does the image need the command.
-    assert "--" not in planned["pull"]
-
-
-def test_every_step_names_the_release_the_services_and_its_time_limit() -> None:
-    for name, words in commands(settings(stepTimeouts={"up": 7})).items():
-        assert words[:3] == ["sh", f"/apps/fabmanager/.releve/bin/{SCRIPT.name}", name]
-        assert words[words.index("--image") + 1] == str(IMAGE)
-        assert [words[i + 1] for i, word in enumerate(words) if word == "--service"] == ["fabmanager", "worker"]
-        limit = int(words[words.index("--timeout") + 1])
-        assert limit == {"up": 7, "verify": HEALTH.timeout}.get(name) or limit == steps.DEFAULT_TIMEOUTS[StepName(name)]
-
-
-def test_the_command_comes_after_a_double_dash_in_the_steps_that_need_it() -> None:
-    with_command = {
-        name for name, words in commands(settings()).items() if words[-5:] == ["--", *settings().app.precompile]
+def requests(of: Settings, compose_file: ComposeFile | None = None) -> dict[str, Request]:
+    """Step → what it is asked, as it arrives on the server."""
+    delivery = steps.delivery_of(of, compose_file, IMAGE)
+    return {
+        str(step): load(dump(steps.request_of(step, of, SERVER, image=IMAGE, delivery=delivery, actor="ada@laptop")))
+        for step in steps.plan(of)
     }
-    assert with_command == {"pull", "precompile"}
 
 
-def test_the_compose_file_of_the_repository_goes_to_the_steps_that_check_and_write_it() -> None:
-    planned = commands(settings(composeFile="compose.yml"))
-    assert {name for name, words in planned.items() if "--input-follows" in words} == {"pull", "stop"}
+def asked(of: Settings) -> Request:
+    """What the last step is asked."""
+    return list(requests(of).values())[-1]
 
 
+# ---------------------------------------------------------------------------------------------------------- which steps
+
+IN_PLACE = ["pull", "stop", "purge-assets", "precompile", "up", "verify"]
 STAGED = ["pull", "precompile", "up", "purge"]
 
 
-def test_staged_compiles_beside_the_running_release_and_switches_in_one_step() -> None:
-    assert list(commands(settings(strategy="staged"))) == STAGED
+@pytest.mark.parametrize(
+    ("strategy", "app", "planned"),
+    [
+        ("in-place", {}, IN_PLACE),  # the guide's order
+        ("in-place", {"assets": []}, ["pull", "stop", "up", "verify"]),
+        ("in-place", {"precompile": []}, ["pull", "stop", "up", "verify"]),
+        ("staged", {}, STAGED),
+        ("staged", {"assets": []}, ["pull", "up", "purge"]),
+        ("staged", {"precompile": []}, ["pull", "up", "purge"]),
+        ("staged", {"assetsFrom": "image"}, ["pull", "up", "purge"]),
+        ("staged", {"afterUp": [["echo"]]}, ["pull", "precompile", "up", "after-up", "purge"]),
+        ("staged", {"beforeUp": [["echo"]]}, STAGED),
+        ("rolling", {}, STAGED),
+    ],
+)
+def test_the_strategy_decides_which_steps_there_are(strategy: str, app: dict[str, object], planned: list[str]) -> None:
+    assert list(requests(settings(strategy=strategy, **app))) == planned
 
 
-@pytest.mark.parametrize("without", [{"assets": []}, {"precompile": []}])
-def test_staged_has_nothing_to_precompile_without_assets_or_a_command(without: dict[str, object]) -> None:
-    planned = commands(settings(strategy="staged", **without))
-    assert list(planned) == ["pull", "up", "purge"]
-    assert "--asset" not in planned["up"]
+# -------------------------------------------------------------------------------------------------- what they are asked
 
 
-def test_assets_of_the_image_are_taken_when_it_is_pulled() -> None:
-    planned = commands(settings(strategy="staged", assetsFrom="image"))
-    assert list(planned) == ["pull", "up", "purge"]
-    assert values(planned["pull"], "--assets-from") == ["image"]
-    assert "--asset" in planned["pull"]
-    assert all("--" not in words for words in planned.values())
+@pytest.mark.parametrize("strategy", ["in-place", "staged", "rolling"])
+def test_every_step_is_told_of_the_release_the_services_and_who_rolls_out(strategy: str) -> None:
+    of = settings(strategy=strategy)
+    for asked in requests(of).values():
+        assert asked.image == Image(IMAGE.repository, "1.1.0", DIGEST)
+        assert (asked.web, asked.workers) == ("fabmanager", ("worker",))
+        assert (asked.directory, asked.strategy) == ("/apps/fabmanager", Strategy(strategy))
+        assert (asked.actor, asked.keep_releases) == ("ada@laptop", 4)
 
 
-def test_every_staged_step_that_looks_for_the_assets_knows_what_made_them() -> None:
-    planned = commands(settings(strategy="staged"))
-    del planned["purge"]  # looks at what was published
-    assert all(words[-5:] == ["--", *settings().app.precompile] for words in planned.values())
+def test_every_step_and_every_part_of_one_has_a_time_of_its_own() -> None:
+    limits = asked(settings(stepTimeouts={"up": 7, "task": 8})).limits
+    changed = {"up": 7, "task": 8, "after-up": 8, "gate": HEALTH.timeout, "verify": HEALTH.timeout}
+    assert limits == {str(step): seconds for step, seconds in steps.DEFAULT_TIMEOUTS.items()} | changed
+    assert set(limits) == {str(step) for step in StepName}
 
 
-def test_each_part_of_the_transaction_has_a_time_of_its_own() -> None:
-    limits = values(commands(settings(strategy="staged", stepTimeouts={"migrate": 7}))["up"], "--limit")
-    assert {limit.partition("=")[0] for limit in limits} >= {
-        "pending",
-        "stop",
-        "dump",
-        "migrate",
-        "publish",
-        "up",
-        "gate",
-    }
-    assert "migrate=7" in limits
+@pytest.mark.parametrize(
+    ("strategy", "app", "assets"),
+    [
+        ("in-place", {}, Assets(("/srv/public/packs",), AssetsFrom.COMPILE, COMPILE)),
+        ("in-place", {"precompile": []}, Assets(("/srv/public/packs",))),
+        ("in-place", {"assets": []}, Assets()),
+        ("staged", {}, Assets(("/srv/public/packs",), AssetsFrom.COMPILE, COMPILE)),
+        # Nothing makes them.
+        ("staged", {"precompile": []}, Assets()),
+        ("staged", {"assets": []}, Assets()),
+        # The image holds them: nothing is compiled.
+        ("staged", {"assetsFrom": "image"}, Assets(("/srv/public/packs",), AssetsFrom.IMAGE)),
+        ("staged", {"assetsFrom": "image", "precompile": []}, Assets(("/srv/public/packs",), AssetsFrom.IMAGE)),
+        ("rolling", {"assets": ["/a/", "/b"]}, Assets(("/a", "/b"), AssetsFrom.COMPILE, COMPILE)),
+        ("staged", {"precompileMemory": "512m"}, Assets(("/srv/public/packs",), precompile=COMPILE, memory="512m")),
+    ],
+)
+def test_assets_are_asked_for_where_something_makes_them(strategy: str, app: dict[str, object], assets: Assets) -> None:
+    for asked in requests(settings(strategy=strategy, **app)).values():
+        assert asked.assets == assets
 
 
-def test_rolling_has_the_steps_of_staged_and_knows_how_to_quiet_the_workers() -> None:
-    rolling = commands(settings(strategy="rolling", workerQuiet=["kill", "-TSTP", "1"]))
-    assert list(rolling) == list(commands(settings(strategy="staged")))
-    assert values(rolling["up"], "--worker-quiet") == ["kill", "-TSTP", "1"]
-    assert {value for words in rolling.values() for value in values(words, "--strategy")} == {"rolling"}
+def test_the_health_gate_is_passed_on_whole() -> None:
+    assert asked(settings(port=8080, logFiles=["/var/log/app.log"])).health == Health(
+        port=8080,
+        path="/health",
+        contains=('"postgresql":true',),
+        headers={"X-A": "b c"},
+        url="https://fab.example.org",
+        settle=10,
+        log_files=("/var/log/app.log",),
+    )
 
 
-def test_commands_of_tasks_keep_their_words_apart() -> None:
+def test_migrations_and_the_dump_are_described_as_configured() -> None:
+    backup = {"service": "db", "database": "fab", "user": "me", "keep": 9, "restoreOnFailure": True, "command": ["x"]}
+    app = {"migrate": ["bin/migrate"], "pending": ["bin/pending"], "migrations": "compatible"}
+    assert asked(settings(strategy="staged", backup=backup, **app)).database == Database(
+        migrate=("bin/migrate",),
+        pending=("bin/pending",),
+        migrations=Migrations.COMPATIBLE,
+        service="db",
+        name="fab",
+        user="me",
+        command=("x",),
+        keep=9,
+        restore_on_failure=True,
+    )
+
+
+def test_commands_keep_their_words_apart() -> None:
     tasks = [["rails", "a b"], ["touch", "1:2"]]
-    planned = commands(settings(strategy="staged", beforeUp=tasks, afterUp=tasks))
-    assert list(planned) == ["pull", "precompile", "up", "after-up", "purge"]
-    for step, option in (("up", "--before-up"), ("after-up", "--after-up")):
-        assert values(planned[step], option) == ["1:rails", "1:a b", "2:touch", "2:1:2"]
+    told = asked(settings(strategy="rolling", beforeUp=tasks, afterUp=tasks, workerQuiet=["kill", "-TSTP", "1"]))
+    assert told.before_up == told.after_up == (("rails", "a b"), ("touch", "1:2"))
+    assert told.worker_quiet == ("kill", "-TSTP", "1")
 
 
-def test_the_environment_goes_to_the_steps_that_need_it_and_never_into_an_argument() -> None:
-    planned = commands(settings(strategy="staged", env={"SECRET_KEY_BASE": "s3cret"}))
-    assert [step for step, words in planned.items() if "--input-follows" in words] == ["pull", "precompile", "up"]
-    assert "s3cret" not in str(planned)
+def test_what_is_said_and_shown_of_an_interruption_is_as_configured() -> None:
+    told = asked(settings(strategy="staged", maintenancePage="public/maintenance.html", downtimeBudget=5))
+    assert (told.maintenance_page, told.downtime_budget) == ("public/maintenance.html", 5)
 
 
-def test_the_dump_is_described_as_configured() -> None:
-    backup = {
-        "service": "db",
-        "database": "fab",
-        "user": "me",
-        "keep": 9,
-        "restoreOnFailure": True,
-        "command": ["x", "y"],
-    }
-    words = commands(settings(strategy="staged", backup=backup))["up"]
-    found = {name: values(words, f"--{name}") for name in ("backup-service", "backup-command", "backup-keep")}
-    assert found == {"backup-service": ["db"], "backup-command": ["x", "y"], "backup-keep": ["9"]}
-    assert values(words, "--restore-on-failure") == ["yes"]
+@pytest.mark.parametrize(
+    "word", ["a b", "$(reboot)", "`id`", "; rm -rf /tmp", "it's", '"', "*", "a\\b", "é", "--flag", "$HOME", "!1"]
+)
+def test_whatever_a_value_holds_it_stays_one_word(word: str) -> None:
+    told = asked(settings(directory=f"/apps/{word}", precompile=["run", word], assets=[f"/srv/{word}"]))
+    assert told.directory == f"/apps/{word}"
+    assert told.assets.precompile == ("run", word)
+    assert told.assets.paths == (f"/srv/{word}",)
+
+
+# ---------------------------------------------------------------------------------------------- what goes to pull alone
+
+TEXT = "services:\n  fabmanager:\n    image: a\n  worker:\n    image: a\n"
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "staged", "rolling"])
+def test_compose_file_and_environment_go_to_pull_alone_and_the_others_know_which_they_are(strategy: str) -> None:
+    of = settings(strategy=strategy, env={"SECRET_KEY_BASE": "s3cret"}, composeFile="compose.yml")
+    planned = requests(of, ComposeFile("compose.yml", TEXT))
+    delivery = Delivery(TEXT.replace("image: a", f"image: {IMAGE}"), "SECRET_KEY_BASE='s3cret'\n")
+    assert planned.pop("pull").delivery == delivery
+    assert planned
+    for told in planned.values():
+        assert told.delivery is None
+        assert told.delivered == delivery.sha256
+        assert told.keeps_compose_file
+        assert "s3cret" not in dump(told)
+
+
+def test_the_servers_own_files_are_left_alone_where_the_stack_has_none() -> None:
+    planned = requests(settings())
+    assert planned["pull"].delivery == Delivery()
+    assert {told.delivered for told in planned.values()} == {Delivery().sha256}
+    assert not planned["pull"].keeps_compose_file
+
+
+@pytest.mark.parametrize("strategy", ["in-place", "staged"])
+def test_the_registrys_account_goes_to_pull_alone(strategy: str) -> None:
+    account = {"username": "fablab", "password": "s3cret"}
+    planned = requests(settings(strategy=strategy, registry=account))
+    assert '"ghcr.io"' in (planned["pull"].registry_login or "")
+    assert [name for name, told in planned.items() if told.registry_login] == ["pull"]
+    assert not any(told.registry_login for told in requests(settings(strategy=strategy)).values())
+
+
+# ----------------------------------------------------------------------------------------------------- about no release
+
+
+@pytest.mark.parametrize("step", [StepName.INSTALL, StepName.DUMP])
+def test_a_step_about_no_release_knows_no_image_and_no_secret(step: StepName) -> None:
+    of = settings(env={"A": "s3cret"}, registry={"username": "fablab", "password": "s3cret"}, composeFile="c.yml")
+    told = steps.request_of(step, of, SERVER, actor="ada@laptop")
+    assert told.image is None
+    assert told.keeps_compose_file
+    assert "s3cret" not in dump(told)
+
+
+@pytest.mark.parametrize("image", [IMAGE.with_tag("1.1.0"), ImageReference(IMAGE.repository, digest=DIGEST)])
+def test_an_image_without_tag_or_digest_is_no_release(image: ImageReference) -> None:
+    with pytest.raises(ValueError, match="it is no release"):
+        steps.request_of(StepName.PULL, settings(), SERVER, image=image)
 
 
 def test_the_downtime_is_read_from_what_the_step_printed() -> None:
     said = "up: the project is up (1.0 s)\nup: 1.1.0-abc serves; the site did not answer for 1.4 s, more than (0.0 s)\n"
     assert steps.downtime_of(said) == 1.4
     assert steps.downtime_of("up: 1.1.0-abc serves; nothing served before (0.1 s)") is None
-
-
-@pytest.mark.parametrize("strategy", ["in-place", "staged"])
-def test_the_registrys_account_goes_to_pull_alone_and_stays_out_of_every_command_line(strategy: str) -> None:
-    account = {"username": "fablab", "password": "s3cret"}
-    whole = settings(strategy=strategy)
-    planned = commands(whole.model_copy(update={"registry": RegistrySettings.model_validate(account)}))
-    assert [name for name, words in planned.items() if "--input-follows" in words] == ["pull"]
-    assert "s3cret" not in str(planned)
-    assert not [name for name, words in commands(whole).items() if "--input-follows" in words]
-
-
-def test_the_health_gate_is_passed_on_whole() -> None:
-    words = commands(settings(port=8080))["verify"]
-    tail = words[words.index("--port") :]
-    assert tail == [
-        *("--port", "8080", "--path", "/health", "--status", "200", "--contains", '"postgresql":true'),
-        *("--header", "X-A: b c", "--url", "https://fab.example.org"),
-    ]
-
-
-@pytest.mark.parametrize(
-    "word", ["a b", "$(reboot)", "`id`", "; rm -rf /", "it's", '"', "*", "a\\b", "é", "--flag", "$HOME"]
-)
-def test_whatever_a_value_holds_it_stays_one_word(word: str) -> None:
-    planned = commands(settings(directory=f"/apps/{word}", precompile=["run", word], assets=[f"/srv/{word}"]))
-    assert planned[StepName.PRECOMPILE][-2:] == ["run", word]
-    assert planned[StepName.PULL][planned[StepName.PULL].index("--directory") + 1] == f"/apps/{word}"
-    assert planned[StepName.PURGE_ASSETS][-1] == f"/srv/{word}"
-
-
-def test_another_script_has_another_name() -> None:
-    assert steps.Script("a").name != steps.Script("b").name
-    assert SCRIPT.name.startswith("rollout-")

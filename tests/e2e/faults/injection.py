@@ -1,7 +1,8 @@
 """Faults, injected into the sandbox's server at a chosen command of a rollout. The product knows nothing of them.
 
-A wrapper stands before `docker` and `curl` on the server's PATH while a fault is armed. At the command that the fault
-names it fails, hangs, or stops there and waits, so that the test does what it wants at exactly that moment.
+While a fault is armed, a wrapper stands before `docker` on the server's PATH, and before the function with which its
+Python opens connections. At the command, or the connection, that the fault names it fails, hangs, or stops there and
+waits, so that the test does what it wants at exactly that moment.
 """
 
 from __future__ import annotations
@@ -17,35 +18,73 @@ from enum import StrEnum
 from tests.e2e.harness import SERVER, Application, Sandbox
 
 STATE = "/run/releve-fault"
-WRAPPED = ("docker", "curl")
 DEADLINE = 180
 """Seconds that a run may take to get somewhere, on a slow machine."""
 
 WRAPPER = f"""#!/bin/sh
-# Stands before a program of the same name in /usr/bin while a fault is armed. See tests/e2e/faults/injection.py.
-name=${{0##*/}}
+# Stands before /usr/bin/docker while a fault is armed. See tests/e2e/faults/injection.py.
 state={STATE}
 directory='' pattern='' names='' lasts='' action=''
 [ ! -f "$state/fault" ] || . "$state/fault"
-case "$name $*" in
+case "docker $*" in
     $pattern) ;;
-    *) exec "/usr/bin/$name" "$@" ;;
+    *) exec /usr/bin/docker "$@" ;;
 esac
 # Only while the Compose file names this release: not before its containers are wanted, and not in a restore.
-[ -z "$names" ] || grep -qF -- "$names" "$directory/docker-compose.yml" || exec "/usr/bin/$name" "$@"
-mkdir "$state/reached" 2>/dev/null || [ -n "$lasts" ] || exec "/usr/bin/$name" "$@"
+[ -z "$names" ] || grep -qF -- "$names" "$directory/docker-compose.yml" || exec /usr/bin/docker "$@"
+mkdir "$state/reached" 2>/dev/null || [ -n "$lasts" ] || exec /usr/bin/docker "$@"
 case $action in
     fail)
-        echo "$name: this is an injected fault" >&2
+        echo "docker: this is an injected fault" >&2
         exit 1
         ;;
     hang) exec sleep 3600 ;;
     meet)
         until [ -e "$state/go" ]; do sleep 0.05; done
-        exec "/usr/bin/$name" "$@"
+        exec /usr/bin/docker "$@"
         ;;
 esac
 """
+
+CONNECTIONS = f"""\
+# Stands before socket.create_connection while a fault is armed. See tests/e2e/faults/injection.py.
+import fnmatch, os, shlex, socket, threading, time
+
+STATE = "{STATE}"
+connect = socket.create_connection
+
+def create_connection(address, *rest, timeout=None, **more):
+    action = met("connect %s %s" % address[:2])
+    if action == "fail":
+        raise ConnectionRefusedError("this is an injected fault")
+    if action == "hang":
+        time.sleep(timeout or 3600)
+        raise socket.timeout("this is an injected fault")
+    while action == "meet" and not os.path.exists(STATE + "/go"):
+        time.sleep(0.05)
+    return connect(address, *rest, timeout=timeout, **more)
+
+def met(words):
+    # What is measured beside a rollout is none of its commands.
+    if threading.current_thread() is not threading.main_thread() or not os.path.exists(STATE + "/fault"):
+        return ""
+    with open(STATE + "/fault") as file:
+        fault = dict(word.partition("=")[::2] for word in shlex.split(file.read()))
+    if not fnmatch.fnmatchcase(words, fault["pattern"]):
+        return ""
+    with open(fault["directory"] + "/docker-compose.yml") as file:
+        if fault["names"] not in file.read():
+            return ""
+    try:
+        os.mkdir(STATE + "/reached")
+    except FileExistsError:
+        return fault["action"] if fault["lasts"] else ""
+    return fault["action"]
+
+socket.create_connection = create_connection
+"""
+PACKAGES = "$(python3 -c 'import site; print(site.getsitepackages()[0])')"
+"""Where the server's Python, isolated or not, finds it. The directory's .pth files are read whenever one starts."""
 
 
 class Action(StrEnum):
@@ -58,9 +97,9 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """A command of a rollout.
+    """A command of a rollout, or a connection that it opens by itself.
 
-    pattern: of the shell, for the program's name and all its arguments
+    pattern: of the shell, for `docker` and all its arguments, or for `connect ADDRESS PORT`
     after_switch: the same command is also run before the Compose file names the new release, and is not meant then
     """
 
@@ -93,16 +132,16 @@ class Injection:
         try:
             self._root(
                 f"rm -rf {STATE} && mkdir -m 0777 {STATE} && printf %s {shlex.quote(text)} >{STATE}/fault"
-                + "".join(
-                    f" && printf %s {shlex.quote(WRAPPER)} >/usr/local/bin/{name} && chmod 0755 /usr/local/bin/{name}"
-                    for name in WRAPPED
-                )
+                f" && printf %s {shlex.quote(WRAPPER)} >/usr/local/bin/docker && chmod 0755 /usr/local/bin/docker"
+                f' && packages="{PACKAGES}" && mkdir -p "$packages"'
+                f' && printf %s {shlex.quote(CONNECTIONS)} >"$packages/releve_fault.py"'
+                ' && echo import releve_fault >"$packages/releve_fault.pth"'
             )
             yield
         finally:
             self.release()
             # The directory stays for a wrapper that still waits in it.
-            self._root(f"rm -f {STATE}/fault " + " ".join(f"/usr/local/bin/{name}" for name in WRAPPED))
+            self._root(f'rm -f {STATE}/fault /usr/local/bin/docker "{PACKAGES}"/releve_fault.*')
 
     def wait_until_reached(self, run: subprocess.Popen[bytes]) -> bool:
         """Waits until a command has met the fault. False where the run ended without coming there."""
@@ -126,11 +165,13 @@ class Injection:
 
     # What is done at that moment.
 
-    def kill_script(self, *, only_its_first_process: bool = False) -> None:
-        """`kill -9` for the processes of the script, or for the one that was started, whose subshells live on."""
-        self.sandbox.as_root(
-            "pkill", "-KILL", *(["--oldest"] if only_its_first_process else []), "--full", self._script_pattern
-        )
+    def kill_program(self) -> None:
+        """`kill -9`. The docker commands that it has started live on."""
+        self.sandbox.as_root("pkill", "-KILL", "--full", self._program_pattern)
+
+    def end_program(self) -> None:
+        """As a service manager or a person ends it: it may clean up."""
+        self.sandbox.as_root("pkill", "-TERM", "--full", self._program_pattern)
 
     def cut_connection(self) -> None:
         """Ends the server's side of every SSH connection."""
@@ -167,10 +208,10 @@ class Injection:
             self._root(f"umount --lazy {place}")
 
     def wait_for_the_end(self) -> None:
-        """Waits until no process of the script is left: it ends by itself, in every case."""
+        """Waits until the program has ended, which it does by itself in every case."""
         until = time.monotonic() + DEADLINE
-        while self._succeeds("pgrep", "--full", self._script_pattern):
-            assert time.monotonic() < until, "the script on the server does not end"
+        while self._succeeds("pgrep", "--full", self._program_pattern):
+            assert time.monotonic() < until, "the program on the server does not end"
             time.sleep(0.1)
 
     def wait_for_the_engine(self) -> None:
@@ -181,9 +222,9 @@ class Injection:
             time.sleep(0.1)
 
     @property
-    def _script_pattern(self) -> str:
-        # From the start: the shell that looks has the pattern in its own arguments.
-        return f"^sh {self.application.directory}/.releve/bin/rollout-"
+    def _program_pattern(self) -> str:
+        # From the start: whoever looks for it has the pattern in its own arguments.
+        return f"^python3 -I {self.application.directory}/.releve/bin/"
 
     def _root(self, script: str) -> None:
         self.sandbox.as_root("sh", "-c", script)

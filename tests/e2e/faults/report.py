@@ -116,15 +116,16 @@ and one thing goes wrong at one command. Then the same release is rolled out aga
 **{held} of {len(rows)} rows hold.** A row holds when, besides what the table shows,
 
 - the rollout that met the fault ended with another status than 0, and no lock was held after it;
-- one release served right after it, with its page, all of its assets and its health: not asked where the script itself
-  is killed while the application may be stopped, because nobody is left to put it back;
+- one release served right after it, with its page, all of its assets and its health: not asked where the program
+  itself is killed while the application may be stopped, because nobody is left to put it back;
 - the next rollout ended with 0; Compose file, assets and containers are of the release that was asked for,
   `docker compose up` would do nothing, and no lock, staging directory, temporary file or one-off container is left;
 - the database and the proxy are the same containers, the rows of the database are the same, and the migration was run
   wholly or not at all; going back to a release that served all the time did not touch its containers.
 
 "status" is that of the first rollout (below 0: ended by that signal). "by pulumi": `pulumi up` ran both; where it says
-"ssh", the same command lines were run in the same order over SSH: the engine adds nothing to what the server does.
+"ssh", the same command lines were run in the same order over SSH, with the same standard input: the engine adds nothing
+to what the server does. "killed" is by -9; "told to end" is by a SIGTERM.
 
 | at | what went wrong | by | status | s | then serves | next | s | then serves | history | holds |
 |---|---|---|---|---|---|---|---|---|---|---|
@@ -144,7 +145,7 @@ def rolling(measured: list[Kill]) -> str:
     )
     return f"""\
 One release serves, with ten requests a second, a POST and one that takes 3 s among them; another one is rolled out
-with the strategy `rolling`, and is killed with -9 where it is about to do what the table says: the script on the
+with the strategy `rolling`, and is killed with -9 where it is about to do what the table says: the program on the
 server, or `pulumi` on this side. Then the same release is rolled out again, or the tag is set back, by `pulumi up`.
 **{held} of {len(rows)} rows hold.** A row holds when the rollout that was killed ended with another status than 0 and
 left at most two containers of the web service, no request has failed from before it until after the next one, and then

@@ -31,8 +31,8 @@ class SubStep(StrEnum):
 class Fault(StrEnum):
     FAILS = "the command fails"
     HANGS = "the command hangs"
-    SCRIPT_KILLED = "the script is killed"
-    SHELL_KILLED = "the script's first shell is killed"
+    PROGRAM_KILLED = "the program is killed"
+    PROGRAM_ENDED = "the program is told to end"
     CUT = "the connection is cut"
     PULUMI_KILLED = "pulumi is killed"
     ENGINE_RESTARTED = "the Engine restarts"
@@ -43,7 +43,7 @@ class Fault(StrEnum):
 class Where:
     """Where a sub-step is met.
 
-    place:   the command that it begins with
+    place:   the command or the connection that it begins with
     step:    the step that it is part of, where the engine resumes
     limits:  the configuration that gives the command little time, where it is to hang
     """
@@ -72,16 +72,17 @@ WHERE = {
     SubStep.PUBLISH: Where(_oneoff("publish"), StepName.UP, _limit("publish")),
     # The old release is brought back within the same limit.
     SubStep.UP: Where(Place("docker compose create fabmanager*"), StepName.UP, _limit("up", 30)),
-    SubStep.GATE: Where(Place("curl *--include*", after_switch=True), StepName.UP, {"health.timeout": 30}),
-    SubStep.VERIFY: Where(Place("curl *--output */page *", after_switch=True), StepName.UP, {"health.timeout": 30}),
+    SubStep.GATE: Where(Place("connect * 3000", after_switch=True), StepName.UP, {"health.timeout": 30}),
+    # The containers are asked at addresses of their own, the public one is this machine's.
+    SubStep.VERIFY: Where(Place("connect 127.0.0.1 *", after_switch=True), StepName.UP, {"health.timeout": 30}),
     SubStep.PURGE: Where(_oneoff("purge"), StepName.PURGE, _limit("purge")),
 }
 
 POLLED = frozenset({SubStep.GATE, SubStep.VERIFY})
-"""What is asked again when it fails: the fault lasts."""
+"""What is asked again when it fails or gives no answer: the fault lasts."""
 
 STOPPED = frozenset({SubStep.STOP, SubStep.DUMP, SubStep.MIGRATE, SubStep.TASK, SubStep.PUBLISH, SubStep.UP})
-"""Where the application may be stopped: a script that is killed there leaves it so, until the next run."""
+"""Where the application may be stopped: a program that is killed there leaves it so, until the next run."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ SELECTED = {
     (SubStep.PULL, Fault.DISK_FULL),
     (SubStep.COMPILE, Fault.ENGINE_RESTARTED),
     (SubStep.PENDING, Fault.FAILS),
-    (SubStep.STOP, Fault.SCRIPT_KILLED),
+    (SubStep.STOP, Fault.PROGRAM_KILLED),
     (SubStep.DUMP, Fault.DISK_FULL),
     (SubStep.MIGRATE, Fault.CUT),
     (SubStep.TASK, Fault.HANGS),
-    (SubStep.PUBLISH, Fault.SCRIPT_KILLED),
+    (SubStep.PUBLISH, Fault.PROGRAM_KILLED),
     (SubStep.UP, Fault.PULUMI_KILLED),
     (SubStep.GATE, Fault.FAILS),
-    (SubStep.VERIFY, Fault.SHELL_KILLED),
+    (SubStep.VERIFY, Fault.PROGRAM_ENDED),
     (SubStep.PURGE, Fault.FAILS),
 }
 """What `make test` runs: each sub-step once, each fault at least once."""

@@ -15,8 +15,9 @@ import httpx
 
 from configuration.load import load
 from release import steps
+from release.program import Program
 from release.reference import ImageReference
-from server.request import StepName
+from server.request import StepName, dump
 from tests.e2e.faults.injection import DEADLINE
 from tests.e2e.harness import CHECKOUT, SERVER, Application, Project, Result
 
@@ -74,7 +75,10 @@ class Stage:
         self._pulumi_ran = self._pulumi_ran or pulumi
         if pulumi:
             return Run(self.project.start_up(output), output)
-        chain = " && ".join(shlex.join(self._over_ssh(line)) for line in self._command_lines(tag, at))
+        chain = " && ".join(
+            f"printf %s {shlex.quote(asked)} | {shlex.join(self._over_ssh(line))}"
+            for line, asked in self._commands(tag, at)
+        )
         return Run(self.sandbox.start(["sh", "-c", chain], CHECKOUT, output), output)
 
     def roll_out(self, tag: str, *, pulumi: bool, at: StepName = StepName.PULL) -> Result:
@@ -82,8 +86,8 @@ class Stage:
         with TemporaryFile() as output:
             return self.start(tag, output, pulumi=pulumi, at=at).wait()
 
-    def _command_lines(self, tag: str, at: StepName) -> list[str]:
-        """Of the steps, as components/rollout.py gives them to pulumi."""
+    def _commands(self, tag: str, at: StepName) -> list[tuple[str, str]]:
+        """Of each step the command line and the standard input, as components/rollout.py gives them to pulumi."""
         delivered = {
             key: value if isinstance(value, str) else json.dumps(value) for key, value in self.project.config.items()
         }
@@ -91,10 +95,16 @@ class Stage:
         digest = self.sandbox.manifests(self.application.repository)[tag]
         image = ImageReference(stack.image.repository, tag, digest)
         # The copy that the project has put on the server, whatever is done to the checkout meanwhile.
-        script = steps.Script.read(self.project.directory / "server" / "rollout.sh")
-        plan = steps.plan(stack, stack.servers[0])
-        first = [step.name for step in plan].index(at)
-        return [steps.step_command(step, script, stack, image, "test@example.org") for step in plan[first:]]
+        program = Program.read(self.project.directory / "server")
+        delivery = steps.delivery_of(stack, None, image)
+        plan = steps.plan(stack)
+
+        def asked(step: StepName) -> str:
+            (server,) = stack.servers
+            return dump(steps.request_of(step, stack, server, image=image, delivery=delivery, actor="test@example.org"))
+
+        directory = stack.app.directory
+        return [(program.step_command(step, directory), asked(step)) for step in plan[plan.index(at) :]]
 
     @staticmethod
     def _over_ssh(line: str) -> list[str]:

@@ -90,7 +90,7 @@ def test_a_release_serves_and_the_next_rollout_puts_everything_in_order(row: Row
 
 def may_be_down(row: Row) -> bool:
     """Whether nothing may serve until the next rollout: nobody is left to put the old release back."""
-    return row.fault in {Fault.SCRIPT_KILLED, Fault.SHELL_KILLED} and row.sub_step in STOPPED
+    return row.fault is Fault.PROGRAM_KILLED and row.sub_step in STOPPED
 
 
 def run_into(row: Row, stage: Stage) -> Result:
@@ -101,7 +101,7 @@ def run_into(row: Row, stage: Stage) -> Result:
         case Fault.FAILS:
             action, lasts = Action.FAIL, row.sub_step in POLLED
         case Fault.HANGS:
-            action, lasts = Action.HANG, False
+            action, lasts = Action.HANG, row.sub_step in POLLED
         case _:
             action, lasts = Action.MEET, False
     limits = where.limits if row.fault is Fault.HANGS else {"health.timeout": 30} if lasts else {}
@@ -130,10 +130,10 @@ def run_into(row: Row, stage: Stage) -> Result:
 def intervene(row: Row, injection: Injection, run: Run, lasting: ExitStack) -> None:
     """What is done while the command waits. lasting: takes what ends with the run."""
     match row.fault:
-        case Fault.SCRIPT_KILLED:
-            injection.kill_script()
-        case Fault.SHELL_KILLED:
-            injection.kill_script(only_its_first_process=True)
+        case Fault.PROGRAM_KILLED:
+            injection.kill_program()
+        case Fault.PROGRAM_ENDED:
+            injection.end_program()
         case Fault.CUT:
             injection.cut_connection()
         case Fault.PULUMI_KILLED:
