@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
-import json
 import os
 import re
 import secrets
@@ -15,6 +13,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import remote
 
+from configuration.keys import specification
 from configuration.tree import ServerSettings, Settings
 from release import environment, registry, steps
 from release.compose_file import ComposeFile
@@ -212,19 +211,8 @@ class ComposeRollout(pulumi.ComponentResource):
 
     def _specification(self) -> str:
         """SHA-256 of everything besides the image that makes a rollout another one."""
-        args, app = self._args, self._args.settings.app
-        specification = {
-            "repository": args.image.repository,
-            "host": args.server.host,
-            "directory": app.directory,
-            "services": app.services,
-            "strategy": app.strategy,
-            "composeFile": args.compose_file.text if args.compose_file else None,
-            "assets": app.assets,
-            "assetsFrom": app.assets_from,
-            "precompile": app.precompile,
-        }
-        return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()
+        args = self._args
+        return specification(args.settings, args.server, args.compose_file.text if args.compose_file else None)
 
     def _name_dependants(self) -> None:
         """Names, in the preview already, what else is interrupted; on the server's own file, `pull` does."""

@@ -13,28 +13,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from configuration.tree import AppSettings, BackupSettings, ServerSettings, Settings
+from configuration.tree import DEFAULT_TIMEOUTS, AppSettings, BackupSettings, ServerSettings, Settings
 from release.reference import ImageReference
 from server.request import AssetsFrom, StepName, Strategy
 
 SCRIPT_DIRECTORY = ".releve/bin"
 """Where the server keeps the script, relative to the application's directory."""
-
-DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
-    StepName.INSTALL: 60,
-    StepName.PULL: 900,
-    StepName.STOP: 120,
-    StepName.PURGE_ASSETS: 120,
-    StepName.PRECOMPILE: 1800,
-    StepName.UP: 300,
-    StepName.PENDING: 300,
-    StepName.DUMP: 1800,
-    StepName.MIGRATE: 1800,
-    StepName.TASK: 1800,
-    StepName.PUBLISH: 300,
-    StepName.PURGE: 300,
-}
-"""Seconds. Generous for a small server on a slow line: Fab-manager's image is over 1 GB, its assets take minutes."""
 
 LIMITED_PARTS = (
     StepName.STOP,

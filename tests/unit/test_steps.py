@@ -4,6 +4,7 @@ import pytest
 from pydantic import SecretStr, TypeAdapter
 
 from configuration.tree import (
+    DEFAULT_TIMEOUTS,
     AppSettings,
     BackupSettings,
     HealthSettings,
@@ -70,7 +71,7 @@ def test_every_step_names_the_release_the_services_and_its_time_limit() -> None:
         assert words[words.index("--image") + 1] == str(IMAGE)
         assert [words[i + 1] for i, word in enumerate(words) if word == "--service"] == ["fabmanager", "worker"]
         limit = int(words[words.index("--timeout") + 1])
-        assert limit == {"up": 7, "verify": HEALTH.timeout}.get(name) or limit == steps.DEFAULT_TIMEOUTS[StepName(name)]
+        assert limit == {"up": 7, "verify": HEALTH.timeout}.get(name) or limit == DEFAULT_TIMEOUTS[StepName(name)]
 
 
 def test_the_command_comes_after_a_double_dash_in_the_steps_that_need_it() -> None:
