@@ -31,16 +31,14 @@ DIAL_TIMEOUT = 10
 class ComposeRolloutArgs:
     """What is rolled out, where, and how.
 
-    image:        repository and tag of the release
-    digest:       the digest of its image
+    image:        repository, tag and digest of the release
     server:       the one of settings.servers that it goes to
     settings:     the whole configuration of the stack
     compose_file: the Compose file that the repository keeps, in which the image can be set; or None: the server's own
                   is edited
     """
 
-    image: ImageReference
-    digest: pulumi.Input[str]
+    image: pulumi.Output[ImageReference]
     server: ServerSettings
     settings: Settings
     compose_file: ComposeFile | None
@@ -65,7 +63,6 @@ class ComposeRollout(pulumi.ComponentResource):
         self._args = args
         self._script = steps.Script.read(SCRIPT)
         self._environment = self._fingerprint_environment()
-        image = pulumi.Output.from_input(args.digest).apply(args.image.with_digest)
         self._name_dependants()
 
         previous = self._install()
@@ -73,11 +70,11 @@ class ComposeRollout(pulumi.ComponentResource):
         chain: pulumi.Input[str] = ""
         said: pulumi.Output[str] = pulumi.Output.from_input("")
         for step in steps.plan(args.settings, args.server):
-            previous = self._step(step, image, chain, depends_on=previous)
+            previous = self._step(step, args.image, chain, depends_on=previous)
             chain = previous.id
             if step.name is StepName.UP:
                 said = previous.stdout
-        self.release = pulumi.Output.all(image, chain).apply(lambda done: str(done[0]))
+        self.release = pulumi.Output.all(args.image, chain).apply(lambda done: str(done[0]))
         self.downtime_seconds = said.apply(steps.downtime_of)
         self.register_outputs({"release": self.release, "downtime_seconds": self.downtime_seconds})
 
@@ -115,7 +112,7 @@ class ComposeRollout(pulumi.ComponentResource):
         return self._command(
             StepName.INSTALL,
             # Once there is an image to roll out: for one that is refused, no server is so much as connected to.
-            create=pulumi.Output.from_input(args.digest).apply(lambda _: command),
+            create=args.image.apply(lambda _: command),
             stdin=self._script.text,
             triggers=[self._script.sha256, args.server.host, args.settings.app.directory],
         )
@@ -134,8 +131,8 @@ class ComposeRollout(pulumi.ComponentResource):
             stdin=self._input_of(step, image),
             # The tag first: a preview then shows old → new even while the digest is not known.
             triggers=[
-                str(args.image.tag),
-                pulumi.Output.from_input(args.digest),
+                args.settings.tag,
+                image.apply(lambda image: str(image.digest)),
                 self._specification(),
                 *self._environment_of(step),
                 chain,
