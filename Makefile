@@ -1,6 +1,6 @@
 # What people run. Everything here works on a clean clone: tools/ and sandbox/ install what is missing.
 .POSIX:
-.PHONY: help demo test test-fast lint sandbox new-app faults bench clean
+.PHONY: help demo test test-fast lint sandbox new-app reference faults bench clean
 
 PYTHON = .venv/bin/python
 SHELL_SCRIPTS = .ci/run $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
@@ -11,6 +11,7 @@ help:
 	@echo 'make test-fast  what needs no Docker, in under a minute'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
 	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
+	@echo 'make reference  writes docs/configuration.md and docs/stack.schema.json from configuration/tree.py'
 	@echo 'make faults     everything that can go wrong in a rollout, at each of its parts; writes docs/faults.md'
 	@echo 'make bench      measures builds, previews and rollouts on the sandbox, and writes docs/benchmark.md'
 	@echo 'make clean      removes what the others made in this checkout, and the sandbox'
@@ -43,6 +44,10 @@ sandbox:
 
 new-app:
 	@tools/new-app '$(DIR)'
+
+reference:
+	tools/python-env
+	$(PYTHON) -m configuration.reference
 
 faults:
 	tools/python-env

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pulumi
-from pulumi.runtime.config import CONFIG
+import pulumi.runtime
 
 from components.image import ReleaseImage, ReleaseImageArgs
 from components.rollout import ComposeRollout, ComposeRolloutArgs
@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent
 
 def main() -> None:
     """Declares the release's image and its rollout."""
-    stack = load(CONFIG.get(), PROJECT / f"Pulumi.{pulumi.get_stack()}.yaml")
+    stack = load(configuration(), PROJECT / f"Pulumi.{pulumi.get_stack()}.yaml")
     (server,) = stack.servers
     # Read and checked before the first resource: the engine begins to build while the rest of the program runs.
     kept_file = compose_file.read(PROJECT, stack.app.compose_file) if stack.app.compose_file else None
@@ -26,19 +26,17 @@ def main() -> None:
         if stack.app.strategy is Strategy.ROLLING:
             kept_file.check_rolling(stack.app.services)
     image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry))
-    rollout = ComposeRollout(
-        server.name,
-        ComposeRolloutArgs(
-            image=image.name,
-            digest=image.digest,
-            server=server,
-            settings=stack,
-            compose_file=kept_file,
-        ),
-    )
+    rollout = ComposeRollout(server.name, ComposeRolloutArgs(image.image, server, stack, kept_file))
     pulumi.export("release", rollout.release)
     pulumi.export("url", server.url)
     pulumi.export("downtimeSeconds", rollout.downtime_seconds)
+
+
+def configuration() -> dict[str, str]:
+    """What the engine delivers, by full key. pulumi.Config cannot list its keys, and unknown ones are to be refused."""
+    config = pulumi.Config()
+    names = [key.partition(":")[2] for key in pulumi.runtime.get_config_env() if key.startswith(f"{config.name}:")]
+    return {config.full_key(name): config.require(name) for name in names}
 
 
 try:

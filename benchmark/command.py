@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn, cast
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -26,8 +26,8 @@ def timed(*command: str, cwd: Path = PROJECT) -> list[tuple[float, str]]:
     with subprocess.Popen(
         command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        assert process.stdout  # noqa: S101 - it is a pipe
-        lines += [(time.monotonic() - started, line.rstrip("\n")) for line in process.stdout]
+        output = cast(IO[str], process.stdout)
+        lines += [(time.monotonic() - started, line.rstrip("\n")) for line in output]
     if process.returncode != 0:
         _end(command, "\n".join(line for _, line in lines))
     return [*lines, (time.monotonic() - started, "")]

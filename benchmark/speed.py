@@ -1,9 +1,9 @@
 """How fast a release takes another's place without a failed request, and where the seconds go.
 
 Run by `make bench`, on the sandbox, as `sandbox/run python -m benchmark.speed docs/benchmark.md`: replaces the section
-of that file which it wrote the last time. What Kamal does is measured: the image is on the server already and holds the
-assets, nothing asks for migrations, and the release is not watched. With 50 ms to the server and back, a proxy on this
-machine holds back what passes.
+of that file which it wrote the last time. The image is on the server already and holds the assets, nothing asks for
+migrations, and the release is not watched. With 50 ms to the server and back, a proxy on this machine holds back what
+passes.
 """
 
 from __future__ import annotations
@@ -26,16 +26,11 @@ TITLE = "## Speed"
 ROUNDS = 9
 ROUND_TRIP = 0.05
 """Seconds, with the proxy."""
-KAMAL = {"release": (5.7, 8.4), "rollback": (4.6, 6.4)}
-"""Seconds that Kamal 2.12 took for the same application on the same kind of machine and server: with the server beside
-it, and with a round trip of 50 ms. Medians of three, measured once; Kamal is not run by this benchmark."""
-KAMAL_ALONE = "1.5 to 1.8"
-"""Seconds that the application alone took there."""
 
 
 def main(file: Path) -> None:
     """Measures, prints, and writes the section of `file`."""
-    measured: dict[str, list[list[Outcome]]] = {kind: [] for kind in KAMAL}
+    measured: dict[str, list[list[Outcome]]] = {"release": [], "rollback": []}
     with every_way(["rolling"]) as ways:
         way = cast(WithPulumi, ways["rolling"])
         way.config["releve:app"] |= {"assetsFrom": "image", "migrate": []}
@@ -136,18 +131,14 @@ def _text(measured: dict[str, list[list[Outcome]]], pulled: tuple[Outcome, int],
     return "\n".join(
         [
             "`rolling`, `app.assetsFrom: image`, image on the server, `app.migrate: []`, `health.settle: 0`,",
-            f"`pulumi up --yes --skip-preview`: minimum, median and maximum of {ROUNDS}; seconds. Kamal 2.12 was",
-            "measured once, elsewhere, with the same application on the same kind of machine, and machines of one kind",
-            "differ. Of each figure up to 1 s is the worker's, which looks once a second whether it is to stop.",
+            f"`pulumi up --yes --skip-preview`: minimum, median and maximum of {ROUNDS}; seconds.",
+            "Of each figure up to 1 s is the worker's, which looks once a second whether it is to stop.",
             "For scale: the application alone, from `docker compose run` to its first good answer, took",
-            f"{_spread(alone)} here, and {KAMAL_ALONE} where Kamal was measured.",
+            f"{_spread(alone)}.",
             "",
-            "| | server beside it | Kamal | round trip of 50 ms | Kamal |",
-            "|---|---|---|---|---|",
-            *(
-                f"| {kind} | {spread(near)} | {KAMAL[kind][0]} | {spread(far)} | {KAMAL[kind][1]} |"
-                for kind, (near, far) in measured.items()
-            ),
+            "| | server beside it | round trip of 50 ms |",
+            "|---|---|---|",
+            *(f"| {kind} | {spread(near)} | {spread(far)} |" for kind, (near, far) in measured.items()),
             "",
             f"A release whose image the server does not have: {done.seconds:.1f} s,",
             f"{sent / 1e3:.0f} kB from the registry: what the one that serves does not share with it.",

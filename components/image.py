@@ -17,6 +17,7 @@ from errors import ReleaseError
 from release import registry, source
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, Unreachable
+from release.source import Source
 
 PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
 CONTEXT = ".releve/context"
@@ -55,30 +56,25 @@ class ReleaseImage(pulumi.ComponentResource):
     def __init__(self, name: str, args: ReleaseImageArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("releve:index:ReleaseImage", name, None, opts)
         self._name = name
-        self.name = ImageReference(args.settings.repository, args.tag)
+        self._tagged = ImageReference(args.settings.repository, args.tag)
         self._settings = args.settings
         self._access = args.registry
-        self._registry = registry.connect(self.name.registry, args.registry, PROJECT_DIRECTORY)
+        self._registry = registry.connect(self._tagged.registry, args.registry, PROJECT_DIRECTORY)
         with ThreadPoolExecutor() as meanwhile:
             # The registry may be far away: it is asked while git reads the source.
-            asked = meanwhile.submit(registry.probe, self.name, self._registry)
+            asked = meanwhile.submit(registry.probe, self._tagged, self._registry)
             self._source = self._read_source()
         for warning in self._source.warnings if self._source else ():
             pulumi.log.warn(warning, self)
-        decision = self._decide(asked.result())
-        # The one place where an apply creates resources: the decision's output is its first input, which is known in
-        # a preview, too, so the preview shows what the update will do.
-        self.digest = decision.output.apply(self._released)
-        self.reference = self.digest.apply(lambda digest: str(self.name.with_digest(digest)))
+        self.digest = self._released(self._decide(asked.result()).output)
+        # Joined here, once, for all who need the reference as a value.
+        self.image = self.digest.apply(self._tagged.with_digest)
+        self.reference = self.image.apply(str)
         self.register_outputs({"reference": self.reference, "digest": self.digest})
 
-    def _read_source(self) -> source.Source | None:
-        settings = self._settings
-        return (
-            source.read(settings.source, settings.platform, str(self.name.tag), PROJECT_DIRECTORY)
-            if settings.source
-            else None
-        )
+    def _read_source(self) -> Source | None:
+        how = self._settings.source
+        return source.read(how, self._settings.platform, str(self._tagged.tag), PROJECT_DIRECTORY) if how else None
 
     def _decide(self, state: TagState) -> pulumi.Stash:
         """Keeps what the registry said when this tag and source were first seen; the digest, or "" for: build it."""
@@ -89,8 +85,8 @@ class ReleaseImage(pulumi.ComponentResource):
             if problem := self._refusal(state):
                 raise ReleaseError(problem)
             self._tell(state)
-            if isinstance(state, Absent):
-                self._prepare()
+            if isinstance(state, Absent) and self._source:
+                self._prepare(self._source)
 
         return pulumi.Stash(
             f"{self._name}-decision",
@@ -98,7 +94,7 @@ class ReleaseImage(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 ignore_changes=["input"],
-                replacement_trigger=[str(self.name), fingerprint],
+                replacement_trigger=[str(self._tagged), fingerprint],
                 hooks=pulumi.ResourceHookBinding(
                     before_create=[
                         pulumi.ResourceHook(
@@ -110,7 +106,7 @@ class ReleaseImage(pulumi.ComponentResource):
         )
 
     def _refusal(self, state: TagState) -> str | None:
-        image = self.name
+        image = self._tagged
         match state:
             case Unreachable(reason):
                 return f"whether {image} is released is not known, so nothing is built: {reason}"
@@ -131,7 +127,7 @@ class ReleaseImage(pulumi.ComponentResource):
         """Says that the source at hand is not what the released tag was made of, when that is so."""
         if not isinstance(state, Present) or self._source is None:
             return
-        image = self.name
+        image = self._tagged
         if registry.probe(image.candidate(self._source.fingerprint), self._registry) != state:
             pulumi.log.warn(
                 f"{image} is released already and a released tag never moves: it is used as it is, nothing is built. "
@@ -140,42 +136,44 @@ class ReleaseImage(pulumi.ComponentResource):
                 self,
             )
 
-    def _prepare(self) -> None:
+    def _prepare(self, built: Source) -> None:
         """Checks what is about to be built, and tried. Raises ReleaseError."""
         # Imported here: most previews build nothing.
         from release import checks, dockerfile, smoke_model  # noqa: PLC0415
 
-        settings, built, how = self._settings, self._source, self._settings.source
-        assert built  # noqa: S101 - otherwise it is refused already
-        assert how  # noqa: S101
-        found = checks.report(dockerfile.check_source(built, how), settings.checks)
+        settings = self._settings
+        found = checks.report(dockerfile.check_source(built), settings.checks)
         if found.warnings:
-            pulumi.log.warn(f"about what {self.name} is built from (image.checks):\n{found.warnings}", self)
+            pulumi.log.warn(f"about what {self._tagged} is built from (image.checks):\n{found.warnings}", self)
         if found.errors:
             raise ReleaseError(
-                f"{self.name} is not built, because of what it would be built from (image.checks):\n{found.errors}"
+                f"{self._tagged} is not built, because of what it would be built from (image.checks):\n{found.errors}"
             )
         if settings.smoke_test is None:
             pulumi.log.warn(
-                f"{self.name} gets its tag without having been started once: set image.smokeTest, see README.md", self
+                f"{self._tagged} gets its tag without having been started once: set image.smokeTest, see docs/image.md",
+                self,
             )
         elif settings.smoke_test.compose_file:
             smoke_model.application_in(PROJECT_DIRECTORY / settings.smoke_test.compose_file)
 
-    def _released(self, digest: str) -> pulumi.Output[str]:
-        return pulumi.Output.from_input(digest) if digest else self._build_and_publish()
+    def _released(self, decided: pulumi.Output[str]) -> pulumi.Output[str]:
+        """The digest of the released image, which is built where the decision is to build it."""
+        if (built := self._source) is None:
+            # Without a source the decision is never to build.
+            return decided
+        # The one place where an apply creates resources: the decision's output is its first input, which is known in
+        # a preview, too, so the preview shows what the update will do.
+        return decided.apply(lambda digest: digest or self._build_and_publish(built))
 
-    def _build_and_publish(self) -> pulumi.Output[str]:
+    def _build_and_publish(self, built: Source) -> pulumi.Output[str]:
         # Imported here: it takes a tenth of a second, during which the engine starts another plugin; and a
         # stack that never builds never needs it.
         from pulumi_docker import CacheFromArgs, DockerBuildArgs, Image, RegistryArgs  # noqa: PLC0415
 
         from release import image_check, smoke_test  # noqa: PLC0415
 
-        image, built, how = self.name, self._source, self._settings.source
-        # The decision to build is only made with a source, and made anew when that goes.
-        assert built  # noqa: S101
-        assert how  # noqa: S101
+        image = self._tagged
         account = registry.account(self._access)
         built.export(PROJECT_DIRECTORY / CONTEXT)
         candidate = Image(
@@ -183,10 +181,10 @@ class ReleaseImage(pulumi.ComponentResource):
             image_name=str(image.candidate(built.fingerprint)),
             build=DockerBuildArgs(
                 context=CONTEXT,
-                dockerfile=f"{CONTEXT}/{how.dockerfile}",
+                dockerfile=f"{CONTEXT}/{built.dockerfile}",
                 args=dict(built.args),
                 target=built.labelled_target,
-                cache_from=CacheFromArgs(images=list(how.cache_from)) if how.cache_from else None,
+                cache_from=CacheFromArgs(images=list(built.cache_from)) if built.cache_from else None,
                 platform=self._settings.platform,
             ),
             # Always there: a changed account within it is no difference, but its coming or going would be.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
-import json
 import os
 import re
 import secrets
@@ -15,6 +13,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import remote
 
+from configuration.keys import specification
 from configuration.tree import ServerSettings, Settings
 from release import environment, steps
 from release.compose_file import ComposeFile
@@ -34,16 +33,14 @@ DIAL_TIMEOUT = 10
 class ComposeRolloutArgs:
     """What is rolled out, where, and how.
 
-    image:        repository and tag of the release
-    digest:       the digest of its image
+    image:        repository, tag and digest of the release
     server:       the one of settings.servers that it goes to
     settings:     the whole configuration of the stack
     compose_file: the Compose file that the repository keeps, in which the image can be set; or None: the server's own
                   is edited
     """
 
-    image: ImageReference
-    digest: pulumi.Input[str]
+    image: pulumi.Output[ImageReference]
     server: ServerSettings
     settings: Settings
     compose_file: ComposeFile | None
@@ -68,8 +65,7 @@ class ComposeRollout(pulumi.ComponentResource):
         self._args = args
         self._program = Program.read(SERVER)
         self._environment = self._fingerprint_environment()
-        image = pulumi.Output.from_input(args.digest).apply(args.image.with_digest)
-        delivery = image.apply(lambda image: steps.delivery_of(args.settings, args.compose_file, image))
+        delivery = args.image.apply(lambda image: steps.delivery_of(args.settings, args.compose_file, image))
         self._name_dependants()
 
         previous = self._install()
@@ -77,11 +73,11 @@ class ComposeRollout(pulumi.ComponentResource):
         chain: pulumi.Input[str] = ""
         said: pulumi.Output[str] = pulumi.Output.from_input("")
         for step in steps.plan(args.settings):
-            previous = self._step(step, image, delivery, chain, depends_on=previous)
+            previous = self._step(step, args.image, delivery, chain, depends_on=previous)
             chain = previous.id
             if step is StepName.UP:
                 said = previous.stdout
-        self.release = pulumi.Output.all(image, chain).apply(lambda done: str(done[0]))
+        self.release = pulumi.Output.all(args.image, chain).apply(lambda done: str(done[0]))
         self.downtime_seconds = said.apply(steps.downtime_of)
         self.register_outputs({"release": self.release, "downtime_seconds": self.downtime_seconds})
 
@@ -116,7 +112,7 @@ class ComposeRollout(pulumi.ComponentResource):
         return self._command(
             StepName.INSTALL,
             # Once there is an image to roll out: for one that is refused, no server is so much as connected to.
-            create=pulumi.Output.from_input(args.digest).apply(lambda _: command),
+            create=args.image.apply(lambda _: command),
             stdin=self._program.install_input(asked),
             triggers=[self._program.sha256, args.server.host, args.settings.app.directory],
         )
@@ -141,8 +137,8 @@ class ComposeRollout(pulumi.ComponentResource):
             stdin=pulumi.Output.all(image, delivery).apply(lambda given: asked(*given)),
             # The tag first: a preview then shows old → new even while the digest is not known.
             triggers=[
-                str(args.image.tag),
-                pulumi.Output.from_input(args.digest),
+                args.settings.tag,
+                image.apply(lambda image: str(image.digest)),
                 self._specification(),
                 *self._environment_of(step),
                 chain,
@@ -199,19 +195,8 @@ class ComposeRollout(pulumi.ComponentResource):
 
     def _specification(self) -> str:
         """SHA-256 of everything besides the image that makes a rollout another one."""
-        args, app = self._args, self._args.settings.app
-        specification = {
-            "repository": args.image.repository,
-            "host": args.server.host,
-            "directory": app.directory,
-            "services": app.services,
-            "strategy": app.strategy,
-            "composeFile": args.compose_file.text if args.compose_file else None,
-            "assets": app.assets,
-            "assetsFrom": app.assets_from,
-            "precompile": app.precompile,
-        }
-        return hashlib.sha256(json.dumps(specification, sort_keys=True).encode()).hexdigest()
+        args = self._args
+        return specification(args.settings, args.server, args.compose_file.text if args.compose_file else None)
 
     def _name_dependants(self) -> None:
         """Names, in the preview already, what else is interrupted; on the server's own file, `pull` does."""

@@ -75,7 +75,7 @@ def _unquoted_tag(stack_file: Path, delivered: str) -> str | None:
         for section, entries in getattr(document, "value", ())
         if section.value == "config" and isinstance(entries, yaml.MappingNode)
         for key, value in entries.value
-        if key.value == f"{PREFIX}tag" and isinstance(value, yaml.ScalarNode) and value.style is None
+        if key.value.removeprefix(PREFIX) == "tag" and isinstance(value, yaml.ScalarNode) and value.style is None
     ]
     for tag in tags:
         if tag.value != delivered or tag.tag != "tag:yaml.org,2002:str" or _NUMBER.fullmatch(tag.value):

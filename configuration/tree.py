@@ -1,14 +1,16 @@
-"""The keys of the configuration, each once: its type, its default and what it must go with.
+"""The keys of the configuration, each once: type, default, description, example, and whether its change is a rollout.
 
-All is frozen. Durations are seconds. Secrets stay SecretStr until a component turns them into a secret Output.
+docs/configuration.md and docs/stack.schema.json are generated from here (`make reference`). All is frozen. Durations
+are seconds. Secrets stay SecretStr until a component turns them into a secret Output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
 from configuration.rules import Level, Rule
@@ -16,6 +18,7 @@ from configuration.values import (
     AbsolutePath,
     ArgumentName,
     CacheImage,
+    Called,
     Command,
     Commands,
     EnvironmentName,
@@ -34,6 +37,7 @@ from configuration.values import (
     ReleaseTag,
     Repository,
     Seconds,
+    SecondsFromZero,
     ServerName,
     ServiceName,
     Size,
@@ -45,6 +49,43 @@ from configuration.values import (
     check,
 )
 from server.request import AssetsFrom, Migrations, StepName, Strategy
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Marks a key whose change is a rollout.
+
+    otherwise: how it becomes one, where its value is not part of the rollout's specification; for the reference
+    """
+
+    otherwise: str | None = None
+
+
+ROLLOUT = Rollout()
+
+
+@dataclass(frozen=True)
+class Unset:
+    """What holds where a key is not set, in words, where its default does not say it."""
+
+    words: str
+
+
+DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
+    StepName.INSTALL: 60,
+    StepName.PULL: 900,
+    StepName.STOP: 120,
+    StepName.PURGE_ASSETS: 120,
+    StepName.PRECOMPILE: 1800,
+    StepName.UP: 300,
+    StepName.PENDING: 300,
+    StepName.DUMP: 1800,
+    StepName.MIGRATE: 1800,
+    StepName.TASK: 1800,
+    StepName.PUBLISH: 300,
+    StepName.PURGE: 300,
+}
+"""Seconds. Generous for a small server on a slow line: Fab-manager's image is over 1 GB, its assets take minutes."""
 
 
 def _services(value: tuple[str, ...]) -> None:
@@ -77,49 +118,114 @@ def _one_server(value: tuple[object, ...]) -> None:
         raise ValueError(f"{len(value)} servers: exactly one is supported")
 
 
+LimitedStep = Annotated[
+    StepName,
+    Field(strict=False),
+    WithJsonSchema({"type": "string", "enum": [str(step) for step in DEFAULT_TIMEOUTS]}),
+]
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
 
 
 class SourceSettings(_Settings):
-    """image.source: what the image is built from."""
+    """What the image is built from when the registry does not hold the tag yet. Without it this stack never builds."""
 
-    path: Text
-    context: RelativePath = "."
-    dockerfile: RelativePath = "Dockerfile"
-    target: StageName | None = None
-    args: Mapping[ArgumentName, str] = {}
-    cache_from: Annotated[tuple[CacheImage, ...], Field(strict=False)] = ()
-    labels: Mapping[LabelName, Label] = {}
+    path: Annotated[Text, Called("path", "paths")] = Field(
+        description="a git checkout of the application, relative to this project; only what is committed there counts",
+        examples=["../fab-manager"],
+    )
+    context: RelativePath = Field(
+        ".", description="the directory in the checkout that the build sees", examples=["web"]
+    )
+    dockerfile: RelativePath = Field(
+        "Dockerfile", description="the Dockerfile, relative to the context", examples=["docker/Dockerfile"]
+    )
+    target: Annotated[StageName | None, Unset("the last stage")] = Field(
+        None, description="the stage of a multi-stage Dockerfile to build", examples=["production"]
+    )
+    args: Mapping[ArgumentName, str] = Field(
+        {},
+        description="build arguments; not for secrets, because they stay readable in the image and in Pulumi's state",
+        examples=[{"BUNDLE_JOBS": "2"}],
+    )
+    cache_from: Annotated[tuple[CacheImage, ...], Field(strict=False)] = Field(
+        (),
+        description="images in a registry whose layers may be reused",
+        examples=[["ghcr.io/lab/fabmanager:6.5.9-lab"]],
+    )
+    labels: Annotated[Mapping[LabelName, Label], Unset("the usual four")] = Field(
+        {},
+        description="labels of the image besides `org.opencontainers.image.source`, `revision`, `version` and "
+        "`created`, or in their place",
+        examples=[{"org.opencontainers.image.title": "Fab-manager"}],
+    )
 
 
 class SmokeTestPath(_Settings):
-    """image.smokeTest.paths[]: a request to the candidate, and the answer that it must give."""
+    """A request to the candidate, and the answer that it must give."""
 
-    path: UrlPath
-    status: Status = 200
-    contains: Annotated[tuple[Text, ...], Field(strict=False)] = ()
-    headers: Mapping[HeaderName, Text] = {}
+    path: UrlPath = Field(description="what is asked", examples=["/health"])
+    status: Status = Field(200, description="the status that the answer must have", examples=[204])
+    contains: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        (), description="texts that the answer must contain", examples=[['"postgresql":true']]
+    )
+    headers: Mapping[HeaderName, Text] = Field({}, description="request headers", examples=[{"X-Probe": "releve"}])
 
 
 class SmokeTestSettings(_Settings):
-    """image.smokeTest: how a candidate is run, and what it must answer, before it gets the release's tag."""
+    """How a candidate is run, and what it must answer, before it gets the release's tag. Without it, it is not run."""
 
-    compose_file: RelativePath | None = None
-    port: Port = 3000
-    paths: Annotated[
-        tuple[Annotated[SmokeTestPath, BeforeValidator(_path_alone)], ...], Field(strict=False), check(_smoke_paths)
-    ] = (SmokeTestPath(path="/"),)
-    assets: bool = True
-    env: Mapping[EnvironmentName, SecretStr] = {}
-    needs: Mapping[ServiceName, Text] = {}
-    memory: Size | None = None
-    fatal: Annotated[tuple[RegularExpression, ...], Field(strict=False)] = (
-        r"\b(FATAL|PANIC)\b",
-        r"\[BUG\] ",
-        r"\b[Ss]egmentation fault\b",
+    compose_file: Annotated[RelativePath | None, Unset("generated")] = Field(
+        None,
+        description="a Compose file, relative to this project, instead of `env`, `needs` and `memory`",
+        examples=["smoke/compose.yml"],
     )
-    timeout: Seconds = 120
+    port: Port = Field(3000, description="where the application listens in its container", examples=[8080])
+    paths: Annotated[
+        tuple[
+            Annotated[SmokeTestPath, BeforeValidator(_path_alone, json_schema_input_type=SmokeTestPath | UrlPath)], ...
+        ],
+        Field(strict=False),
+        check(_smoke_paths, minItems=1),
+        Called("list of paths, or of objects with the keys below", ""),
+        Unset("`[/]`"),
+    ] = Field(
+        (SmokeTestPath(path="/"),),
+        description="what the image is asked and must answer; a path alone must answer 200",
+        examples=[["/health"]],
+    )
+    assets: bool = Field(
+        default=True,
+        description="whether the files that an HTML answer names must be there, too",
+        examples=[False],
+    )
+    env: Mapping[EnvironmentName, SecretStr] = Field(
+        {},
+        description="the environment of the application; encrypted in the state, hidden in messages",
+        examples=[{"SECRET_KEY_BASE": "any-text-will-do-here"}],
+    )
+    needs: Annotated[Mapping[ServiceName, Text], Called("map of images", "")] = Field(
+        {},
+        description="images that run beside it, each reached under its name here",
+        examples=[{"postgres": "postgres:15"}],
+    )
+    memory: Annotated[Size | None, Unset("no limit")] = Field(
+        None, description="the memory that it may use", examples=["1g"]
+    )
+    fatal: Annotated[
+        tuple[RegularExpression, ...],
+        Field(strict=False),
+        Unset("`FATAL`, `PANIC`, `[BUG]`, `segmentation fault`"),
+    ] = Field(
+        (r"\b(FATAL|PANIC)\b", r"\[BUG\] ", r"\b[Ss]egmentation fault\b"),
+        description="lines of its log that make it fail",
+        examples=[[r"\bFATAL\b"]],
+    )
+    timeout: Seconds = Field(
+        120, description="how long starting and answering may take, not counting pulls", examples=[300]
+    )
 
     @model_validator(mode="after")
     def _one_way_to_run(self) -> SmokeTestSettings:
@@ -137,21 +243,40 @@ APPLICATION = "app"
 
 
 class ImageSettings(_Settings):
-    """image: the application's image. Without a source this stack never builds it."""
+    """The application's image: where it is kept, how it is built and what it must pass."""
 
-    repository: Repository
-    platform: Platform = "linux/amd64"
+    repository: Annotated[Repository, ROLLOUT] = Field(
+        description="registry and path, without a tag", examples=["ghcr.io/lab/fabmanager"]
+    )
+    platform: Platform = Field(
+        "linux/amd64",
+        description="os/architecture of the servers: what the image is built for",
+        examples=["linux/arm64"],
+    )
     source: SourceSettings | None = None
     smoke_test: SmokeTestSettings | None = None
-    checks: Mapping[Annotated[Rule, Field(strict=False)], Annotated[Level, Field(strict=False)]] = {}
+    checks: Annotated[
+        Mapping[Annotated[Rule, Field(strict=False)], Annotated[Level, Field(strict=False)]],
+        Called("map of `error`, `warn`, `off`", ""),
+        Unset("see [image.md](image.md#what-an-image-must-pass-before-it-gets-its-tag)"),
+    ] = Field({}, description="how a finding of each rule is treated", examples=[{"non-root-user": "warn"}])
 
 
 class RegistrySettings(_Settings):
-    """registry: the account at the registry, and how to recognise the registry. All optional."""
+    """The account at the registry, and how to recognise the registry. All of it is optional."""
 
-    username: Text | None = None
-    password: Password | None = None
-    ca_file: Text | None = None
+    username: Annotated[Text | None, Unset("what `docker login` has stored")] = Field(
+        None, description="the account at the registry of `image.repository`", examples=["lab"]
+    )
+    password: Annotated[Password | None, Unset("required with `registry.username`")] = Field(
+        None, description="its password, or better a token"
+    )
+    ca_file: Annotated[Text | None, Called("path", "paths"), Unset("the usual authorities only")] = Field(
+        None,
+        description="certificates (PEM) of further authorities that the registry's own may be from, relative to this "
+        "project",
+        examples=["certificates/lab.pem"],
+    )
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
@@ -163,82 +288,219 @@ class RegistrySettings(_Settings):
 
 
 class AppSettings(_Settings):
-    """app: the Compose project on the server and how a release takes its place there."""
+    """The Compose project on the server, and how a release takes the place of the one before."""
 
-    directory: AbsolutePath
-    services: Annotated[tuple[ServiceName, ...], Field(strict=False), check(_services)]
-    compose_file: RelativePath | None = None
-    strategy: Annotated[Strategy, Field(strict=False)] = Strategy.STAGED
-    port: Port = 3000
-    assets: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = ()
-    assets_from: Annotated[AssetsFrom, Field(strict=False)] = AssetsFrom.COMPILE
-    precompile: Command = ("bundle", "exec", "rails", "assets:precompile")
-    precompile_memory: Size | None = None
-    pending: Command = ()
-    migrate: Command = ("bundle", "exec", "rails", "db:migrate")
-    migrations: Annotated[Migrations, Field(strict=False)] = Migrations.STOPPED
-    worker_quiet: Command = ()
-    before_up: Commands = ()
-    after_up: Commands = ()
-    log_files: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = ()
-    maintenance_page: RelativePath | None = None
-    downtime_budget: Annotated[int, Field(ge=0, le=86400)] | None = None
-    step_timeouts: Annotated[Mapping[Annotated[StepName, Field(strict=False)], Seconds], check(_limited_steps)] = {}
+    directory: Annotated[AbsolutePath, ROLLOUT] = Field(
+        description="the directory of the Compose file on the server", examples=["/apps/fabmanager"]
+    )
+    services: Annotated[
+        tuple[ServiceName, ...], Field(strict=False), check(_services, minItems=1, uniqueItems=True), ROLLOUT
+    ] = Field(
+        description="the services that run the image: the web service first, then workers", examples=[["fabmanager"]]
+    )
+    compose_file: Annotated[
+        RelativePath | None, Unset("the server's own file is edited"), Rollout("a change of the file's content")
+    ] = Field(
+        None,
+        description="a Compose file in this project that replaces the server's own",
+        examples=["compose/prod.yml"],
+    )
+    strategy: Annotated[Strategy, Field(strict=False), ROLLOUT] = Field(
+        Strategy.STAGED,
+        description="how a release takes the place of the one before; see "
+        "[README.md](../README.md#what-happens-on-the-server) and [zero-downtime.md](zero-downtime.md)",
+        examples=["in-place"],
+    )
+    port: Port = Field(3000, description="where the web service listens in its container", examples=[8080])
+    assets: Annotated[tuple[AbsolutePath, ...], Field(strict=False), ROLLOUT] = Field(
+        (),
+        description="directories in the container for compiled assets; each on a bind mount or a named volume",
+        examples=[["/usr/src/app/public/packs"]],
+    )
+    assets_from: Annotated[AssetsFrom, Field(strict=False), ROLLOUT] = Field(
+        AssetsFrom.COMPILE,
+        description="`compile`: the server compiles them. `image`: they were compiled when the image was built and "
+        "are copied from it",
+        examples=["image"],
+    )
+    precompile: Annotated[Command, ROLLOUT] = Field(
+        ("bundle", "exec", "rails", "assets:precompile"),
+        description="the command that compiles the assets, in a container of the web service",
+        examples=[["bin/assets", "compile"]],
+    )
+    precompile_memory: Annotated[Size | None, Unset("no limit")] = Field(
+        None, description="the memory that compiling may use on the server", examples=["1g"]
+    )
+    migrate: Command = Field(
+        ("bundle", "exec", "rails", "db:migrate"),
+        description="the command that migrates the database; `[]`: nothing ever does, and nothing is asked",
+        examples=[["bin/migrate"]],
+    )
+    pending: Annotated[Command, Unset("the output of `bundle exec rails db:migrate:status` is read")] = Field(
+        (),
+        description="a command that says by its exit status whether migrations are pending: 0 no, 3 yes, anything else "
+        "is a failure",
+        examples=[["bin/pending"]],
+    )
+    migrations: Annotated[Migrations, Field(strict=False)] = Field(
+        Migrations.STOPPED,
+        description="`stopped`: nothing serves while the database is migrated. `compatible`: the old release works "
+        "with the migrated database, so it is not stopped, and a rollback to it is allowed",
+        examples=["compatible"],
+    )
+    worker_quiet: Command = Field(
+        (),
+        description="with `rolling`: a command that tells a worker, in its container, to accept no more work; it is "
+        "stopped afterwards",
+        examples=[["kill", "-TSTP", "1"]],
+    )
+    before_up: Commands = Field(
+        (),
+        description="commands that run once for each release, in a one-off container of the new image, before the "
+        "switch",
+        examples=[[["bundle", "exec", "rails", "fablab:es:build_stats"]]],
+    )
+    after_up: Commands = Field(
+        (),
+        description="the same, after the switch",
+        examples=[[["bundle", "exec", "rails", "cache:clear"]]],
+    )
+    log_files: Annotated[tuple[AbsolutePath, ...], Field(strict=False)] = Field(
+        (),
+        description="log files in the container, shown when a release does not serve: for applications that run under "
+        "a supervisor",
+        examples=[["/var/log/supervisor/app-stdout.log"]],
+    )
+    maintenance_page: RelativePath | None = Field(
+        None,
+        description="a file in `app.directory` that exists while the site is stopped for migrations: a copy of the "
+        "file of that name with `.template` at the end, if there is one",
+        examples=["public/maintenance.html"],
+    )
+    downtime_budget: SecondsFromZero | None = Field(
+        None, description="a rollout that interrupted the site for longer says so", examples=[5]
+    )
+    step_timeouts: Annotated[
+        Mapping[LimitedStep, Seconds],
+        check(_limited_steps),
+        Called("map of seconds", ""),
+        Unset(", ".join(f"`{step}` {seconds}" for step, seconds in DEFAULT_TIMEOUTS.items())),
+    ] = Field({}, description="how long a step, or a part of one, may take", examples=[{"precompile": 3600}])
 
 
 class HealthSettings(_Settings):
-    """health: when the release counts as serving."""
+    """When a release counts as serving: what the web service itself answers on the server, without the proxy."""
 
-    path: UrlPath = "/"
-    status: Status = 200
-    contains: Annotated[tuple[Text, ...], Field(strict=False)] = ()
-    headers: Mapping[HeaderName, Text] = {}
-    timeout: Seconds = 120
-    settle: Annotated[int, Field(ge=0, le=3600)] = 10
+    path: UrlPath = Field("/", description="what is asked, on `app.port`", examples=["/health"])
+    status: Status = Field(200, description="the status that the answer must have", examples=[204])
+    contains: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        (),
+        description="texts that the answer must contain. Fab-manager answers 200 even when its database or Redis is "
+        "down",
+        examples=[['"postgresql":true', '"redis":true']],
+    )
+    headers: Mapping[HeaderName, Text] = Field(
+        {}, description="request headers; stored in clear, so not for secrets", examples=[{"X-Probe": "releve"}]
+    )
+    timeout: Seconds = Field(120, description="how long Relève waits for such an answer", examples=[300])
+    settle: Annotated[int, Field(ge=0, le=3600), Called("seconds", "seconds")] = Field(
+        10, description="how long the release is watched after its first good answer", examples=[30]
+    )
 
 
 class BackupSettings(_Settings):
-    """backup: the dump before migrations."""
+    """The dump of the database before migrations."""
 
-    service: ServiceName | None = None
-    database: Text | None = None
-    user: Text | None = None
-    command: Command = ()
-    keep: Annotated[int, Field(ge=1, le=1000)] = 5
-    restore_on_failure: bool = False
+    service: Annotated[ServiceName | None, Unset("the only service with a PostgreSQL image")] = Field(
+        None, description="the database's service", examples=["postgres"]
+    )
+    database: Annotated[Text | None, Unset("the container's `POSTGRES_DB`")] = Field(
+        None, description="the database to dump", examples=["fabmanager_production"]
+    )
+    user: Annotated[Text | None, Unset("the container's `POSTGRES_USER`")] = Field(
+        None, description="the database user that dumps it", examples=["postgres"]
+    )
+    command: Annotated[Command, Unset("`pg_dump` in its custom format, checked with `pg_restore --list`")] = Field(
+        (),
+        description="for another database: a command in that service that writes a dump to its standard output. Where "
+        "`backup.service` is one of `app.services`, it runs in a one-off container of the release: for a database in a "
+        "file of the application, or on another machine",
+        examples=[["mysqldump", "--all-databases"]],
+    )
+    keep: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="how many dumps are kept", examples=[10])
+    restore_on_failure: bool = Field(
+        default=False,
+        description="restore the dump when migrating fails and nothing of the new release has run yet",
+        examples=[True],
+    )
 
 
 class JumpSettings(_Settings):
-    """servers[].jump: a host to go through."""
+    """A host to go through, with the same SSH key."""
 
-    host: Text
-    port: Port = 22
-    user: Text
-    host_key: HostKey
+    host: Annotated[Text, Called("name or address", "names or addresses")] = Field(
+        description="where SSH reaches it", examples=["gate.example.org"]
+    )
+    port: Port = Field(22, description="its SSH port", examples=[2222])
+    user: Text = Field(description="its login", examples=["deploy"])
+    host_key: HostKey = Field(description="its own key", examples=["ssh-ed25519 AAAA…"])
 
 
 class ServerSettings(_Settings):
-    """servers[]: one server and how to reach it."""
+    """The server, and how SSH reaches it. There is exactly one."""
 
-    name: ServerName
-    host: Host
-    port: Port = 22
-    user: Login
-    host_key: HostKey
-    private_key: PrivateKey | None = None
+    name: Annotated[ServerName, Rollout("under another name it is another server to Pulumi")] = Field(
+        description="what Pulumi calls the server", examples=["fabmanager"]
+    )
+    host: Annotated[Host, ROLLOUT] = Field(description="where SSH reaches it", examples=["fabmanager.example.org"])
+    port: Port = Field(22, description="its SSH port", examples=[2222])
+    user: Login = Field(
+        description="the login: in the group `docker`, and the owner of `app.directory`", examples=["deploy"]
+    )
+    host_key: HostKey = Field(
+        description="the server's own key: what `ssh-keyscan -t ed25519 HOST` prints, compared with the server's "
+        "`/etc/ssh/ssh_host_ed25519_key.pub`",
+        examples=["ssh-ed25519 AAAA…"],
+    )
+    private_key: Annotated[PrivateKey | None, Unset("your SSH agent")] = Field(
+        None,
+        description="an OpenSSH private key, unencrypted; `pulumi config set` reads it from a file with `< KEYFILE`. "
+        "Who can use it then: [operations.md](operations.md#who-can-do-what)",
+    )
     jump: JumpSettings | None = None
-    url: Url | None = None
+    url: Url | None = Field(
+        None,
+        description="the public address. The health gate sends the application its host and scheme, as the proxy does",
+        examples=["https://fabmanager.example.org"],
+    )
 
 
 class Settings(_Settings):
     """The whole configuration of a stack."""
 
-    tag: ReleaseTag
+    tag: Annotated[ReleaseTag, Rollout("a release")] = Field(
+        description="the release: the tag of the image. Always in quotes: without them YAML reads 1.10 as 1.1. Not "
+        "`latest`, and not `build-…`",
+        examples=["6.5.11-lab"],
+    )
     image: ImageSettings
     registry: RegistrySettings = RegistrySettings()
     app: AppSettings
     health: HealthSettings = HealthSettings()
     backup: BackupSettings = BackupSettings()
-    env: Mapping[EnvironmentName, SecretStr] | None = None
-    keep_releases: Annotated[int, Field(ge=1, le=100)] = 3
-    servers: Annotated[tuple[ServerSettings, ...], Field(strict=False), check(_one_server)]
+    env: Annotated[
+        Mapping[EnvironmentName, SecretStr] | None,
+        Unset("the server's own file is left alone"),
+        Rollout("where assets are compiled, they are compiled again; a preview shows names, never values"),
+    ] = Field(
+        None,
+        description="the whole content of `.env` in `app.directory`",
+        examples=[{"SECRET_KEY_BASE": "0123456789abcdef"}],
+    )
+    keep_releases: Annotated[int, Field(ge=1, le=100)] = Field(
+        3,
+        description="how many releases the server keeps, with image and assets: a rollback to one of them pulls and "
+        "compiles nothing",
+        examples=[5],
+    )
+    servers: Annotated[tuple[ServerSettings, ...], Field(strict=False), check(_one_server, minItems=1, maxItems=1)]

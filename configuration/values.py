@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 DOCKER_HUB = "docker.io"
 
@@ -57,24 +60,47 @@ def check_digest(digest: str) -> None:
         raise ValueError(f"{digest!r} is not a digest: expected sha256: and 64 hexadecimal digits")
 
 
-def check(test: Callable[[Any], object]) -> AfterValidator:
-    """Wraps a check that raises ValueError as a pydantic validator."""
+@dataclass(frozen=True)
+class Called:
+    """What docs/configuration.md calls a type: one value of it, and several."""
 
-    def validate(value: Any) -> Any:
-        test(value)
+    one: str
+    many: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that raises ValueError, for pydantic; `schema` is what of it a JSON schema can say."""
+
+    test: Callable[[Any], object]
+    schema: Mapping[str, Any] = field(hash=False)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """What pydantic asks for."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """What pydantic asks for."""
+        return {**handler(schema), **self.schema}
+
+    def _checked(self, value: Any) -> Any:
+        self.test(value)
         return value
 
-    return AfterValidator(validate)
+
+def check(test: Callable[[Any], object], **schema: Any) -> Check:
+    """A check, for Annotated."""
+    return Check(test, schema)
 
 
-def matching(pattern: str, expected: str) -> AfterValidator:
-    """A validator for text that matches `pattern` as a whole; `expected` says so in words."""
+def matching(pattern: str, expected: str) -> Check:
+    """A check for text that matches `pattern` as a whole; `expected` says so in words."""
 
     def test(value: str) -> None:
         if not re.fullmatch(pattern, value):
             raise ValueError(f"expected {expected}")
 
-    return check(test)
+    return check(test, pattern=f"^{pattern}$")
 
 
 def _release_tag(value: str) -> None:
@@ -155,36 +181,60 @@ def _regular_expression(value: str) -> None:
         raise ValueError(f"is no regular expression: {error}") from None
 
 
-Text = Annotated[str, matching(r"[^\x00-\x1f\x7f]+", "one line of text, not empty")]
-Label = Annotated[str, matching(r"[^\x00-\x1f\x7f]*", "one line of text")]
-AbsolutePath = Annotated[Text, check(_absolute_path)]
-RelativePath = Annotated[Text, check(_relative_path)]
+Text = Annotated[str, matching(r"[^\x00-\x1f\x7f]+", "one line of text, not empty"), Called("text", "text")]
+Label = Annotated[str, matching(r"[^\x00-\x1f\x7f]*", "one line of text"), Called("text", "text")]
+AbsolutePath = Annotated[Text, check(_absolute_path, pattern="^/[^/]"), Called("absolute path", "absolute paths")]
+RelativePath = Annotated[Text, check(_relative_path, pattern="^[^/]"), Called("path", "paths")]
 # The Compose specification's own rule, without a leading '-', which reads as an option.
 ServiceName = Annotated[
-    str, matching(r"[a-zA-Z0-9._][a-zA-Z0-9._-]*", "a service's name: letters, digits, '.', '_' and '-'")
+    str,
+    matching(r"[a-zA-Z0-9._][a-zA-Z0-9._-]*", "a service's name: letters, digits, '.', '_' and '-'"),
+    Called("name", "names"),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[int, Field(ge=1, le=86400)]
-Url = Annotated[Text, check(_url)]
-UrlPath = Annotated[Text, matching(r"/\S*", "a path that starts with / and has no spaces")]
+Seconds = Annotated[int, Field(ge=1, le=86400), Called("seconds", "seconds")]
+SecondsFromZero = Annotated[int, Field(ge=0, le=86400), Called("seconds", "seconds")]
+Url = Annotated[Text, check(_url, pattern="^https?://."), Called("http(s) address", "http(s) addresses")]
+UrlPath = Annotated[
+    Text, matching(r"/\S*", "a path that starts with / and has no spaces"), Called("path of a URL", "paths of URLs")
+]
 HeaderName = Annotated[str, matching(r"[A-Za-z0-9-]+", "an HTTP header's name")]
 Status = Annotated[int, Field(ge=100, le=599)]
-Size = Annotated[str, matching(r"[1-9][0-9]*[bkmgBKMG]?", "a size, for example 512m")]
-Words = Annotated[tuple[Text, ...], Field(strict=False)]
+Size = Annotated[str, matching(r"[1-9][0-9]*[bkmgBKMG]?", "a size, for example 512m"), Called("size", "sizes")]
+Words = Annotated[tuple[Text, ...], Field(strict=False), Called("list of words", "lists of words")]
 Command = Annotated[Words, check(_command)]
-Commands = Annotated[tuple[Words, ...], Field(strict=False), check(_commands)]
+Commands = Annotated[
+    tuple[Words, ...],
+    Field(strict=False),
+    check(_commands),
+    Called("list of commands, each a list of words", "lists of commands"),
+]
 EnvironmentName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable's name: letters, digits and '_'")]
-ReleaseTag = Annotated[str, check(_release_tag)]
-Repository = Annotated[str, check(check_repository)]
-Platform = Annotated[str, matching(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", "os/architecture")]
-CacheImage = Annotated[str, check(_cache_image)]
-StageName = Annotated[str, matching(r"[A-Za-z][A-Za-z0-9_.-]*", "a stage's name: FROM … AS NAME")]
+ReleaseTag = Annotated[
+    str,
+    check(_release_tag, pattern=rf"^(?!{CANDIDATE_PREFIX})(?!latest$){_TAG.pattern}$"),
+    Called("text", "text"),
+]
+Repository = Annotated[str, check(check_repository, pattern="^[^@]+$"), Called("text", "text")]
+Platform = Annotated[str, matching(r"[a-z0-9]+/[a-z0-9]+(/[a-z0-9]+)?", "os/architecture"), Called("text", "text")]
+CacheImage = Annotated[str, check(_cache_image), Called("image", "images")]
+StageName = Annotated[
+    str, matching(r"[A-Za-z][A-Za-z0-9_.-]*", "a stage's name: FROM … AS NAME"), Called("name", "names")
+]
 ArgumentName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a build argument's name")]
 LabelName = Annotated[str, matching(r"[a-z0-9]+([._/-][a-z0-9]+)*", "a label's name in lower case")]
-RegularExpression = Annotated[Text, check(_regular_expression)]
+RegularExpression = Annotated[Text, check(_regular_expression), Called("regular expression", "regular expressions")]
 Password = Annotated[SecretStr, check(_password)]
-ServerName = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "up to 63 letters, digits, '.', '_' and '-'")]
-Host = Annotated[str, matching(r"[A-Za-z0-9._:%][A-Za-z0-9._:%-]*", "a host name or an IP address")]
-Login = Annotated[str, matching(r"[A-Za-z0-9._][A-Za-z0-9._-]*", "a login name")]
-HostKey = Annotated[Text, check(_host_key)]
+ServerName = Annotated[
+    str,
+    matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "up to 63 letters, digits, '.', '_' and '-'"),
+    Called("name", "names"),
+]
+Host = Annotated[
+    str,
+    matching(r"[A-Za-z0-9._:%][A-Za-z0-9._:%-]*", "a host name or an IP address"),
+    Called("name or address", "names or addresses"),
+]
+Login = Annotated[str, matching(r"[A-Za-z0-9._][A-Za-z0-9._-]*", "a login name"), Called("name", "names")]
+HostKey = Annotated[Text, check(_host_key, pattern="^ssh-ed25519 "), Called("ed25519 key", "ed25519 keys")]
 PrivateKey = Annotated[SecretStr, check(_private_key)]

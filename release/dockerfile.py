@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from configuration.rules import Rule
-from configuration.tree import SourceSettings
 from errors import ReleaseError
 from release import checks
 from release.checks import Finding
@@ -126,11 +125,11 @@ class Dockerfile:
             yield checks.root_finding(f"{self.name}:{command.start_line}", "the image runs as root")
 
 
-def check_source(source: Source, settings: SourceSettings) -> list[Finding]:
+def check_source(source: Source) -> list[Finding]:
     """What the rules object to in what an image would be built from. Raises ReleaseError."""
-    dockerfile = parse(source.text(settings.dockerfile), settings.dockerfile, settings.args, settings.target)
-    given = (checks.check_variable("ARG", *argument, "image.source.args") for argument in settings.args.items())
-    files = context_files(source.files(), source.text(ignore_file_of(settings.dockerfile)))
+    dockerfile = parse(source.text(source.dockerfile), source.dockerfile, source.args, source.target)
+    given = (checks.check_variable("ARG", *argument, "image.source.args") for argument in source.args.items())
+    files = context_files(source.files(), source.text(ignore_file_of(source.dockerfile)))
     return [
         *dockerfile.findings(),
         *(finding for finding in given if finding),

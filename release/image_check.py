@@ -14,7 +14,7 @@ import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from configuration.rules import Level, Rule
 from errors import ReleaseError
@@ -96,13 +96,12 @@ def read(image: str) -> Image:
     """Reads an image that this machine has. Raises DockerError."""
     identifier = docker("image", "inspect", "--format", "{{.Id}}", image).strip()
     with subprocess.Popen(["docker", "save", identifier], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saving:
-        assert saving.stdout  # noqa: S101
-        assert saving.stderr  # noqa: S101
+        output, errors = cast(IO[bytes], saving.stdout), cast(IO[bytes], saving.stderr)
         try:
-            found = parse(saving.stdout)
+            found = parse(output)
         except (tarfile.TarError, KeyError, IndexError, ValueError, EOFError) as error:
             saving.kill()
-            said = saving.stderr.read().decode(errors="replace").strip()
+            said = errors.read().decode(errors="replace").strip()
             raise DockerError(f"docker save {image} gives nothing that can be read: {said or error}") from None
     return found
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, cast
 
 from configuration.tree import SourceSettings
 from errors import ReleaseError
@@ -40,6 +41,7 @@ class Source:
     dockerfile:  the Dockerfile's path in the context
     args:        build arguments
     target:      the stage that becomes the image; None for the last one
+    cache_from:  images whose layers may be reused
     committed:   when, in whole seconds since 1970 (UTC)
     labels:      what the image says about itself, by the OCI image specification's names and those of the operator
     fingerprint: 64 hexadecimal digits, of everything that the image is made from: the same on every machine
@@ -51,6 +53,7 @@ class Source:
     dockerfile: str
     args: Mapping[str, str]
     target: str | None
+    cache_from: tuple[str, ...]
     committed: int
     labels: Mapping[str, str]
     fingerprint: str
@@ -113,14 +116,13 @@ class Source:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         ) as git:
-            assert git.stdout  # noqa: S101
-            assert git.stderr  # noqa: S101
-            with tarfile.open(fileobj=git.stdout, mode="r|") as archive:
+            output, errors = cast(IO[bytes], git.stdout), cast(IO[bytes], git.stderr)
+            with tarfile.open(fileobj=output, mode="r|") as archive:
                 # Links may point anywhere in a context; git has already refused names that leave the tree. As an
                 # attribute, because Python 3.11.2 does not know the argument yet.
                 archive.extraction_filter = lambda member, _path: member
                 archive.extractall(directory)  # noqa: S202
-            error = git.stderr.read().decode(errors="replace")
+            error = errors.read().decode(errors="replace")
         if git.returncode != 0:
             shutil.rmtree(directory, ignore_errors=True)
             raise ReleaseError(f"git archive of {self.checkout} fails: {error.strip()}")
@@ -183,6 +185,7 @@ def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> So
         dockerfile=settings.dockerfile,
         args=args,
         target=settings.target,
+        cache_from=settings.cache_from,
         committed=int(committed),
         labels=labels,
         fingerprint=hashlib.sha256(json.dumps(made_of).encode()).hexdigest(),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
-from configuration.tree import AppSettings, ServerSettings, Settings
+from configuration.tree import DEFAULT_TIMEOUTS, AppSettings, ServerSettings, Settings
 from release import environment, registry
 from release.compose_file import ComposeFile
 from release.reference import ImageReference
@@ -20,22 +19,6 @@ from server.request import (
     StepName,
     Strategy,
 )
-
-DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
-    StepName.INSTALL: 60,
-    StepName.PULL: 900,
-    StepName.STOP: 120,
-    StepName.PURGE_ASSETS: 120,
-    StepName.PRECOMPILE: 1800,
-    StepName.UP: 300,
-    StepName.PENDING: 300,
-    StepName.DUMP: 1800,
-    StepName.MIGRATE: 1800,
-    StepName.TASK: 1800,
-    StepName.PUBLISH: 300,
-    StepName.PURGE: 300,
-}
-"""Seconds. Generous for a small server on a slow line: Fab-manager's image is over 1 GB, its assets take minutes."""
 
 
 def plan(settings: Settings) -> tuple[StepName, ...]:

@@ -139,7 +139,7 @@ def down(probes: Sequence[tuple[float, bool]], end: float) -> float:
     """
     moments = [asked for asked, _ in probes[1:]] + [end]
     # strict is of Python 3.10.
-    return sum(until - asked for (asked, answered), until in zip(probes, moments) if not answered)  # noqa: B905
+    return sum(until - asked for (asked, answered), until in zip(probes, moments) if not answered)
 
 
 def any_serves(targets: Iterable[str]) -> bool:

@@ -16,7 +16,7 @@ VERSION = 1
 """Of the document. Another one is refused: `install` brings a program that fits, whenever it changes."""
 
 
-class Word(str, Enum):  # noqa: UP042 - StrEnum is of Python 3.11
+class Word(str, Enum):
     """A closed set of words."""
 
     def __str__(self) -> str:

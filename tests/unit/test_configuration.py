@@ -203,6 +203,12 @@ def test_a_tag_without_quotes_that_yaml_reads_as_something_else_is_refused(tmp_p
     assert "pulumi config set tag" in message
 
 
+def test_a_tag_without_quotes_is_refused_without_the_prefix_too_which_pulumi_accepts(tmp_path: Path) -> None:
+    stack_file = tmp_path / "Pulumi.prod.yaml"
+    stack_file.write_text("config:\n  tag: 1.10\n")
+    assert "tag: is not in quotes" in refusal(configuration(tag="1.1"), stack_file)
+
+
 @pytest.mark.parametrize("written", ['"1.10"', "'010'", "1.1.0", "6.5.10-lab", "v1e3", '"1e3"'])
 def test_a_tag_that_yaml_reads_as_text_is_taken_as_it_is(tmp_path: Path, written: str) -> None:
     stack_file = tmp_path / "Pulumi.prod.yaml"

@@ -2,6 +2,7 @@ import pytest
 from pydantic import SecretStr, TypeAdapter
 
 from configuration.tree import (
+    DEFAULT_TIMEOUTS,
     AppSettings,
     BackupSettings,
     HealthSettings,
@@ -111,7 +112,7 @@ def test_every_step_is_told_of_the_release_the_services_and_who_rolls_out(strate
 def test_every_step_and_every_part_of_one_has_a_time_of_its_own() -> None:
     limits = asked(settings(stepTimeouts={"up": 7, "task": 8})).limits
     changed = {"up": 7, "task": 8, "after-up": 8, "gate": HEALTH.timeout, "verify": HEALTH.timeout}
-    assert limits == {str(step): seconds for step, seconds in steps.DEFAULT_TIMEOUTS.items()} | changed
+    assert limits == {str(step): seconds for step, seconds in DEFAULT_TIMEOUTS.items()} | changed
     assert set(limits) == {str(step) for step in StepName}
 
 

@@ -24,4 +24,4 @@ def test_an_application_from_the_templates_passes_every_check_of_its_source(tmp_
         subprocess.run(["git", "-C", tmp_path / "app", *arguments], check=True)
     settings = SourceSettings(path="app")
     read = source.read(settings, "linux/amd64", "1.0.0", tmp_path)
-    assert dockerfile.check_source(read, settings) == []
+    assert dockerfile.check_source(read) == []
