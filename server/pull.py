@@ -13,6 +13,7 @@ from server.bringing_up import missing_dependencies
 from server.commands import Docker
 from server.containers import Container, Mount, OneOffs, inspect, listing
 from server.errors import Refusal
+from server.former import adopt_assets
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
 from server.request import AssetsFrom, Strategy
 from server.run import Run
@@ -36,6 +37,7 @@ def pull(run: Run) -> None:
         _require_memory(run, docker, candidate)
     name_release(run)
     if run.request.strategy is not Strategy.IN_PLACE:
+        adopt_assets(run, docker, candidate)
         _keep_found(run, docker, candidate)
     _pull_image(run, docker)
     # What fitted once fits again: same image, same settings.
