@@ -125,12 +125,16 @@ def _read(response: HTTPResponse, url: str, largest: int) -> Answer:
         body = response.read(largest)
     except HTTPException:
         body = b""  # it ended too early; what was read of it is not certain
+    try:
+        text = body.decode(response.headers.get_content_charset() or "utf-8", errors="replace")
+    except LookupError:  # a character set that nobody knows
+        text = body.decode(errors="replace")
     return Answer(
         url=url,
         status=response.status,
         location=response.headers.get("Location") or "",
         is_html="html" in (response.headers.get("Content-Type") or ""),
-        text=body.decode(response.headers.get_content_charset() or "utf-8", errors="replace"),
+        text=text,
     )
 
 

@@ -8,6 +8,7 @@ written before that is known, and then only into a directory of its own, which i
 import base64
 import hashlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -33,6 +34,8 @@ def start(sha256: str) -> None:
 
 
 def _install(files: "dict[str, str]", name: str, request: str) -> int:
+    # The copies that stay get the modes of these files.
+    os.umask(0o077)
     directory = tempfile.mkdtemp(prefix="releve-")
     try:
         program = Path(directory, name)

@@ -37,8 +37,8 @@ def install(run: Run, scratch: Path, program: Path) -> None:
     if not place.exists():
         new = place.with_name(f".{program.name}.{os.getpid()}")
         shutil.copytree(program, new, ignore=shutil.ignore_patterns("__pycache__"))
-        # The files' own dates are in the bytecode: a copy keeps them.
-        compileall.compile_dir(str(new), quiet=2)
+        # The files' own dates are in the bytecode: a copy keeps them. And where they are, for who reads a traceback.
+        compileall.compile_dir(str(new), quiet=2, ddir=str(place))
         new.rename(place)
     os.utime(place)
     _keep_newest(run.state / "bin")
@@ -72,9 +72,12 @@ def check_tools(run: Run, docker: Docker) -> str:
 
 
 def _keep_newest(directory: Path) -> None:
-    """Of the programs, and of the scripts of former versions."""
-    programs = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in programs[KEPT:]:
+    """Of the programs, and of the scripts of former versions; what a killed one has left half copied is none."""
+    found = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    programs = [path for path in found if not path.name.startswith(".")]
+    for path in found:
+        if path in programs[:KEPT]:
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

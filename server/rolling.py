@@ -60,12 +60,14 @@ class Rolling(staged.Switch):
     """How the new release's containers take the place of the old ones: beside them.
 
     proxies:  those of the web service, None as long as they are not known
+    image:    that of this server's iptables, None where it has none or was not looked for
     refusers: proxy → what makes it refuse connections
     """
 
     proxies: list[Proxy] | None = None
+    image: str | None = None
     refusers: dict[str, Refuser] = field(default_factory=dict)
-    finding: Background[list[Proxy] | None] | None = None
+    finding: Background[None] | None = None
     publishing: Background[None] | None = None
     replacing: Background[None] | None = None
     telling: Background[None] | None = None
@@ -73,15 +75,18 @@ class Rolling(staged.Switch):
     def before(self, run: Run, candidate: Candidate) -> None:
         """Proxies are looked for."""
 
-        def find() -> list[Proxy] | None:
+        def find() -> None:
             running = listing(run.docker, candidate.project.name).of(run.request.web, states=("running",))
-            return proxies.find(run, run.docker, running[0]) if running else None
+            if running:
+                self.proxies = proxies.find(run, run.docker, running[0])
+                self.image = iptables_image(run.docker)
 
         self.finding = Background(find)
 
     def require(self) -> None:
         """Raises Failure where a proxy could not be reloaded."""
-        self.proxies = self.finding.result() if self.finding else None
+        if self.finding:
+            self.finding.result()
 
     def publish(self, rollout: Rollout) -> None:
         """Begins to publish; that is waited for before anything of the new release starts."""
@@ -143,22 +148,21 @@ class Rolling(staged.Switch):
         for background in (self.finding, self.publishing, self.replacing, self.telling):
             if background:
                 background.wait()
-        for refuser in self.refusers.values():
-            refuser.close()
-        self.refusers.clear()
+        self._close_refusers()
 
     # ------------------------------------------------------------------------------------------------------ new ones in
 
     def _start_beside(self, rollout: Rollout, docker: Docker, web: WebContainers, made: Path) -> float:
         """Starts the new container when its assets are there, and keeps the proxies from it. Returns when that was."""
         run = rollout.run
-        able = self._begin_refusing(run, docker) if web.stale else False
+        for proxy in self.proxies or () if web.stale else ():
+            self._refuser(run, docker, proxy.id)  # it takes a while to start
         if rollout.project.starts_at_once(run.request.services):
             _make(run, docker, web)
         if self.publishing:
             self.publishing.result()
         tried = not web.stale or has_served(run, rollout.candidate) or not self._are_asked()
-        if not tried and not (able and _starts_slowly(run)):
+        if not tried and not (_starts_slowly(run) and self._can_refuse(docker)):
             _try_release(rollout)
             tried = True
         started = self._start(run, docker, rollout.project, web, made)
@@ -255,26 +259,27 @@ class Rolling(staged.Switch):
                 run.say(f"notice: {proxy.name} was not reloaded; requests may wait for an address that is gone")
         if not self._accept_all(run, docker):
             run.say("notice: this server's iptables fails; the next rollout tries again")
+        self._close_refusers()
 
     # -------------------------------------------------------------------------------------------- connections, refused
 
-    def _begin_refusing(self, run: Run, docker: Docker) -> bool:
-        """Starts what makes each proxy refuse connections; whether each of them can."""
-        image = iptables_image(docker) if self.proxies else None
-        for proxy in self.proxies or () if image else ():
-            self._refuser(run, docker, proxy.id, image)
-        return bool(self.proxies) and all(
-            proxy.id in self.refusers and self.refusers[proxy.id].is_able(docker) for proxy in self.proxies or ()
-        )
+    def _can_refuse(self, docker: Docker) -> bool:
+        """Whether each proxy can be made to."""
+        refusers = [self.refusers.get(proxy.id) for proxy in self.proxies or ()]
+        return bool(refusers) and all(refuser is not None and refuser.is_able(docker) for refuser in refusers)
 
-    def _refuser(self, run: Run, docker: Docker, proxy: str, image: str | None = None) -> Refuser | None:
+    def _refuser(self, run: Run, docker: Docker, proxy: str) -> Refuser | None:
         """What makes a proxy refuse connections, started if need be; None where this server has no iptables."""
-        if proxy not in self.refusers:
-            image = image or iptables_image(docker)
-            if image is None:
-                return None
-            self.refusers[proxy] = Refuser(run, docker, image, proxy)
-        return self.refusers[proxy]
+        self.image = self.image or iptables_image(docker)
+        if proxy not in self.refusers and self.image:
+            self.refusers[proxy] = Refuser(run, docker, self.image, proxy)
+        return self.refusers.get(proxy)
+
+    def _close_refusers(self) -> None:
+        """The rules stay as they are."""
+        for refuser in self.refusers.values():
+            refuser.close()
+        self.refusers.clear()
 
     def _refuse(self, run: Run, docker: Docker, proxy: str, addresses: Sequence[str]) -> bool:
         refuser = self._refuser(run, docker, proxy)

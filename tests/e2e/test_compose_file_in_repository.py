@@ -72,7 +72,7 @@ def test_what_is_interrupted_besides_is_named_in_the_preview(deployment: Deploym
     with edited(project, lambda text: text.replace("  nginx:\n", "  nginx:\n    volumes_from: [fabmanager]\n", 1)):
         preview = project.preview()
     assert preview.succeeded, preview.output
-    assert "service nginx is tied to fabmanager" in preview.output
+    assert "nginx will be recreated, too: volumes_from fabmanager" in preview.output
 
 
 def test_a_file_that_no_release_can_be_set_in_fails_the_preview(deployment: Deployment) -> None:
@@ -80,4 +80,4 @@ def test_a_file_that_no_release_can_be_set_in_fails_the_preview(deployment: Depl
     with edited(project, lambda text: f"include: [other.yml]\n{text}"):
         preview = project.preview()
     assert not preview.succeeded
-    assert "uses `include`" in preview.output
+    assert "takes parts from elsewhere (include)" in preview.output

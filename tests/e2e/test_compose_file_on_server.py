@@ -1,17 +1,25 @@
-"""The table of tests/shell with the real Docker Compose as the judge of what a file means."""
+"""The table of tests/server with the real Docker Compose as the judge of what a file means."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.shell.compose_cases import CASES, Outcome, check_outcome, run_case
-from tests.shell.server import IMAGE, Server, side_by_side
+from tests.server.compose_cases import CASES, Outcome, check_outcome, run_case
+from tests.server.server import IMAGE, MakeServer, Server, making_servers, side_by_side
 
 CONFIG_IS_REAL = 'case "$*" in *" config"* | *"compose config"*) exec "$DOCKER" "$@" ;; esac'
 """For the docker stub: reading a file is Compose's part; nothing is started or stopped."""
+
+
+@pytest.fixture(scope="module")
+def new_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeServer]:
+    """Makes servers with the real Compose."""
+    with making_servers(lambda: tmp_path_factory.mktemp("server")) as make:
+        yield lambda: with_real_compose(make())
 
 
 def with_real_compose(server: Server) -> Server:
@@ -19,14 +27,16 @@ def with_real_compose(server: Server) -> Server:
     assert docker, "Docker is not installed"
     server.environment["DOCKER"] = docker
     server.behave(CONFIG_IS_REAL)
+    # A case names it as env_file, and here that must be there.
+    (server.directory / ".env").touch()
     return server
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Outcome]:
+def outcomes(new_server: MakeServer) -> dict[Path, Outcome]:
     """The outcomes of all cases."""
-    servers = {case: with_real_compose(Server(tmp_path_factory.mktemp("server"))) for case in CASES}
-    return side_by_side(lambda case: run_case(servers[case], case, lambda _before, _after: None), CASES)
+    servers = {case: new_server() for case in CASES}
+    return side_by_side(lambda case: run_case(servers[case], case), CASES)
 
 
 @pytest.mark.e2e
@@ -48,8 +58,8 @@ def test_exactly_the_images_of_the_services_are_set_or_the_file_is_left_as_it_is
         "environment: {PASSWORD: $PASSWORD}",
     ],
 )
-def test_variables_are_no_obstacle_and_are_left_in_place(tmp_path: Path, line: str) -> None:
-    server = with_real_compose(Server(tmp_path))
+def test_variables_are_no_obstacle_and_are_left_in_place(new_server: MakeServer, line: str) -> None:
+    server = new_server()
     (server.directory / ".env").write_text("PORT=8080\nPASSWORD=s3cret\n")
     before = f"services:\n  web:\n    image: app:1.0\n    {line}\n"
     server.compose_file.write_text(before)
@@ -60,8 +70,8 @@ def test_variables_are_no_obstacle_and_are_left_in_place(tmp_path: Path, line: s
 
 
 @pytest.mark.e2e
-def test_a_variable_that_must_be_set_and_is_not_is_noticed_before_anything_stops(tmp_path: Path) -> None:
-    server = with_real_compose(Server(tmp_path))
+def test_a_variable_that_must_be_set_and_is_not_is_noticed_before_anything_stops(new_server: MakeServer) -> None:
+    server = new_server()
     before = "services:\n  web:\n    image: app:1.0\n    environment: {A: '${A:?is not set}'}\n"
     server.compose_file.write_text(before)
     result = server.run("stop")

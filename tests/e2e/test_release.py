@@ -175,12 +175,18 @@ def test_another_way_to_reach_or_to_watch_the_server_is_no_rollout(
     assert project.is_unchanged()
 
 
-def test_a_new_version_of_the_script_is_installed_and_is_no_rollout(deployment: Deployment) -> None:
-    _, project = released(deployment, "1.1.0")
-    script = project.directory / "server/rollout.sh"
-    text = script.read_text()
-    script.write_text(f"{text}# another version\n")
+def test_a_new_version_of_the_program_is_installed_and_is_no_rollout(deployment: Deployment) -> None:
+    application, project = released(deployment, "1.1.0")
+    programs = f"{application.directory}/.releve/bin"
+    before = set(application.sandbox.on_server("ls", programs).split())
+    file = project.directory / "server/run.py"
+    text = file.read_text()
+    file.write_text(f"{text}# another version\n")
     try:
         assert steps_run(project.up()) == ["install"]
     finally:
-        script.write_text(text)
+        file.write_text(text)
+    (new,) = set(application.sandbox.on_server("ls", programs).split()) - before
+    # With its bytecode: each step would make it otherwise.
+    kept = application.sandbox.on_server("ls", f"{programs}/{new}/server/__pycache__")
+    assert "request.cpython-" in kept

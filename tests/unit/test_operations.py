@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from pydantic import SecretStr
 
 from configuration.tree import JumpSettings, ServerSettings
 from operations import server
+from release.program import Program
+from server.request import Request, StepName, load
 
 pytestmark = pytest.mark.unit
 
@@ -52,3 +55,34 @@ def test_a_jump_host_is_checked_and_gone_through(tmp_path: Path) -> None:
     assert proxy.endswith("-p 22 -W %h:%p guest@gate.example.org")
     assert "StrictHostKeyChecking=yes" in proxy
     assert "gate.example.org ssh-ed25519 AAAAgate" in (tmp_path / "known_hosts").read_text().splitlines()
+
+
+@pytest.fixture
+def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An `ssh` that stays here: it hands its last argument to a shell, as sshd does."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text('#!/bin/sh\nfor last; do :; done\nexec sh -c "$last"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{Path(sys.executable).parent}:/usr/bin:/bin")
+
+
+def test_a_step_is_run_by_the_program_of_this_checkout_with_its_request(login: None, tmp_path: Path) -> None:
+    # A blank and a quote: the words arrive as they are.
+    asked = Request(directory=f"{tmp_path}/the app's", services=("web",), limits={})
+    program = Path(Program.read(server.PROJECT / "server").path(asked.directory))
+    program.mkdir(parents=True)
+    script = "import pathlib, sys; pathlib.Path(sys.argv[0], sys.argv[1]).write_text(sys.stdin.read()); sys.exit(7)"
+    (program / "__main__.py").write_text(script)
+    assert server.run_step(settings(), StepName.DUMP, asked) == 7
+    assert load((program / "dump").read_text()) == asked
+
+
+def test_what_is_missing_without_the_program_is_said_with_the_command_for_it(
+    login: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = Request(directory=str(tmp_path), services=("web",), limits={})
+    assert server.run_step(settings(), StepName.DUMP, asked) == 1
+    said = capfd.readouterr().err
+    assert "is not on the server" in said
+    assert "pulumi up --replace '**-install'" in said

@@ -23,8 +23,10 @@ from pathlib import Path
 
 def main(arguments, text, program):
     print(arguments, text.strip() == Path(__file__).with_name("request").read_text(), program.name)
-    print(sorted(str(path.relative_to(program)) for path in program.rglob("*") if path.is_file()))
-    print(oct(program.parent.stat().st_mode & 0o777))
+    files = [path for path in program.rglob("*") if path.is_file()]
+    print(sorted(str(path.relative_to(program)) for path in files))
+    print({oct(path.parent.stat().st_mode & 0o777) for path in (program, *files)})
+    print({oct(path.stat().st_mode & 0o777) for path in files})
     return {status}
 """
 REQUEST = Request(directory="/apps/é", services=("web",), limits={"install": 60})
@@ -107,7 +109,8 @@ def test_the_program_is_unpacked_elsewhere_and_installs_itself(shell: str, tmp_p
     assert done.stdout.splitlines() == [
         f"['install'] True {program.name}",
         "['__main__.py', 'server/__init__.py', 'server/program.py', 'server/request']",
-        "0o700",
+        "{'0o700'}",
+        "{'0o600'}",
     ]
     assert (done.returncode, done.stderr) == (0, "")
 
