@@ -45,7 +45,8 @@ class Program:
     @classmethod
     def read(cls, directory: Path) -> Program:
         """Reads the package `server`."""
-        texts = {file.name: file.read_text(encoding="utf-8") for file in sorted(directory.glob("*.py"))}
+        files = sorted([*directory.rglob("*.py"), *directory.glob("in_container/*.sh")])
+        texts = {str(file.relative_to(directory)): file.read_text(encoding="utf-8") for file in files}
         # Python runs a directory by the __main__.py in it, and finds packages there.
         main, bootstrap = texts.pop("__main__.py"), texts.pop("bootstrap.py")
         return cls({"__main__.py": main, **{f"server/{name}": text for name, text in texts.items()}}, bootstrap)

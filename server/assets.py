@@ -15,74 +15,10 @@ from pathlib import Path
 
 from server.commands import Docker
 from server.containers import Mount, OneOffs, listing, mount_option
+from server.in_container import in_container
 from server.preparation import Candidate
 from server.releases import directory_of, linked, remove_directory
 from server.run import Run, read_line, replace_file
-
-# The program that copies from the directory $1, which holds 0, 1, …, into the directories $2 …
-PUBLISH = """
-    set -eu
-    source=$1
-    shift
-    put() { # FILE: by a name of its own first, because readers must find it whole or not at all
-        if [ ! -L "$1" ] && [ ! -L "$to/$1" ] && cmp -s -- "$1" "$to/$1"; then return 0; fi
-        rm -rf -- "$to/$1.releve-new"
-        cp -dp -- "$1" "$to/$1.releve-new"
-        chown -h "$owner" "$to/$1.releve-new"
-        mv -f -- "$to/$1.releve-new" "$to/$1"
-    }
-    number=0
-    for to in "$@"; do
-        mkdir -p -- "$to"
-        owner=$(stat -c %u:%g -- "$to")
-        cd -- "$source/$number"
-        number=$((number + 1))
-        find . -name "*.releve-new" -prune -o -type d ! -name . -print | while IFS= read -r directory; do
-            [ -d "$to/$directory" ] || { mkdir -p -- "$to/$directory" && chown "$owner" "$to/$directory"; }
-        done
-        find . ! -type d ! -name "*manifest*.json" ! -name entrypoints.json -print | while IFS= read -r file; do
-            put "$file"
-        done
-        find . ! -type d \\( -name "*manifest*.json" -o -name entrypoints.json \\) -print | while IFS= read -r file; do
-            put "$file"
-            # Of two manifests with random names Sprockets takes either: the new one replaces the old.
-            case ${file##*/} in .sprockets-manifest-*) ;; *) continue ;; esac
-            for other in "$to/${file%/*}"/.sprockets-manifest-*.json; do
-                [ "$other" = "$to/${file%/*}/${file##*/}" ] || rm -f -- "$other"
-            done
-        done
-    done"""
-
-# The program that removes from the directories $3 … what neither release $1 nor $2 (may be empty) consists of.
-PURGE = """
-    set -eu
-    this=$1 previous=$2
-    shift 2
-    number=0
-    for from in "$@"; do
-        if [ -d "$from" ]; then
-            cd -- "$from"
-            find . ! -type d -print | while IFS= read -r file; do
-                for keep in "$this" $previous; do
-                    if [ -e "$keep/$number/$file" ] || [ -L "$keep/$number/$file" ]; then continue 2; fi
-                done
-                rm -f -- "$file"
-            done
-        fi
-        number=$((number + 1))
-    done"""
-
-# The program that copies the directories $2 … into the directory $1, as 0, 1, …
-COPY = """
-    set -eu
-    target=$1
-    shift
-    number=0
-    for from in "$@"; do
-        mkdir -p -- "$target/$number"
-        [ ! -d "$from" ] || cp -a -- "$from/." "$target/$number/"
-        number=$((number + 1))
-    done"""
 
 
 def kept_assets(run: Run, candidate: Candidate) -> Path:
@@ -196,7 +132,9 @@ def publish(run: Run, docker: Docker, assets: str, directory: Path) -> bool:
     if purged.exists() and str(directory) not in purged.read_text().splitlines():
         purged.unlink()
     mounted = mount_option("bind", str(directory), "/releve", read_only=True)
-    return _in_volumes(run, docker, assets, "publish", "/releve", mounted=[mounted], program=PUBLISH) == 0
+    return (
+        _in_volumes(run, docker, assets, "publish", "/releve", mounted=[mounted], program=in_container("publish")) == 0
+    )
 
 
 def purge(run: Run, docker: Docker, assets: str, release: str) -> bool:
@@ -215,7 +153,7 @@ def purge(run: Run, docker: Docker, assets: str, release: str) -> bool:
         names.append(name if directory else "")
         if directory:
             mounted.append(mount_option("bind", str(directory), name, read_only=True))
-    if _in_volumes(run, docker, assets, "purge", *names, mounted=mounted, program=PURGE) != 0:
+    if _in_volumes(run, docker, assets, "purge", *names, mounted=mounted, program=in_container("purge")) != 0:
         return False
     replace_file(purged, kept)
     return True
@@ -246,7 +184,7 @@ def copy_live_assets(run: Run, docker: Docker, project: str, release: str) -> No
     target = directory_of(run, release) / "assets-found"
     target.mkdir(exist_ok=True)
     options = ("--volumes-from", f"{running[0]}:ro", "--mount", mount_option("bind", str(target), "/releve"))
-    command = ("--entrypoint", "sh", image, "-c", COPY, "sh", "/releve", *run.request.assets.paths)
+    command = ("--entrypoint", "sh", image, "-c", in_container("copy"), "sh", "/releve", *run.request.assets.paths)
     if OneOffs.of(run.request).run_as_root(docker, "adopt", *options, *command) != 0:
         raise docker.failure("The published assets cannot be copied.", "Nothing was stopped.")
 

@@ -15,6 +15,7 @@ from typing import IO
 from server.commands import Docker, keep_newest
 from server.containers import Compose, OneOffs
 from server.errors import Refusal
+from server.in_container import in_container
 from server.project import Project
 from server.releases import directory_of, schema
 from server.request import Migrations, Strategy
@@ -31,22 +32,6 @@ _WHOSE = "user=${1:-${POSTGRES_USER:-postgres}} name=${2:-${POSTGRES_DB:-${POSTG
 _SIZE = """exec psql --no-align --tuples-only --username="$user" --dbname="$name" \\
     --command="SELECT pg_database_size(current_database())\""""
 _DUMP = 'exec pg_dump --format=custom --username="$user" --dbname="$name"'
-# Into a database beside the migrated one, which it then replaces. What the application left connected would keep that
-# one from being renamed.
-_RESTORE = """
-    set -e
-    run() { psql --quiet --set ON_ERROR_STOP=1 --username="$user" --dbname="$1" --command="$2"; }
-    other=postgres
-    [ "$name" != postgres ] || other=template1
-    run "$other" "DROP DATABASE IF EXISTS \\"${name}_restored\\""
-    run "$other" "CREATE DATABASE \\"${name}_restored\\" OWNER \\"$user\\""
-    pg_restore --exit-on-error --no-owner --username="$user" --dbname="${name}_restored"
-    run "$other" "DROP DATABASE IF EXISTS \\"${name}_failed\\""
-    run "$other" "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '$name'" >/dev/null
-    run "$other" "ALTER DATABASE \\"$name\\" RENAME TO \\"${name}_failed\\""
-    run "$other" "ALTER DATABASE \\"${name}_restored\\" RENAME TO \\"$name\\""
-    run "$other" "DROP DATABASE \\"${name}_failed\\""
-"""
 
 
 class State(Enum):
@@ -261,7 +246,7 @@ class Database:
     def restore(self, docker: Docker, dump: Path) -> None:
         """Makes the database what it was when it was dumped. Raises Failure."""
         with dump.open("rb") as file:
-            if self._postgres(docker, _RESTORE, stdin=file) != 0:
+            if self._postgres(docker, in_container("restore"), stdin=file) != 0:
                 raise docker.failure("The dump cannot be restored.")
 
     def _postgres(

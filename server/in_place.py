@@ -6,6 +6,7 @@ from server import releases
 from server.bringing_up import start_missing
 from server.containers import Compose, OneOffs, listing
 from server.health import Gate, await_health, failure_with_logs, image_id, look_at
+from server.in_container import in_container
 from server.placement import put_in_place, require_in_place
 from server.preparation import prepare
 from server.request import StepName
@@ -13,11 +14,6 @@ from server.run import Run
 
 STOPPED = """The services are stopped, and the Compose file names the new image. Fix the cause and run `pulumi up`
 again, or set the tag back and run it: that brings the previous release up."""
-
-_EMPTY = """
-    for directory in "$@"; do
-        [ ! -d "$directory" ] || (cd -- "$directory" && rm -rf -- ..?* .[!.]* *) || exit 1
-    done"""
 
 
 def stop(run: Run) -> None:
@@ -33,7 +29,7 @@ def purge_assets(run: Run) -> None:
     require_in_place(run, run.docker)
     paths = run.request.assets.paths
     # As root: the files belong to whoever compiled them. The directory itself stays, and keeps its owner.
-    words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", _EMPTY, "sh", *paths)
+    words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", in_container("empty"), "sh", *paths)
     if OneOffs.of(run.request).run(run.docker, Compose(run.directory), "purge-assets", *words) != 0:
         raise run.docker.failure("The assets cannot be removed.", STOPPED)
     run.say(f"emptied {' '.join(paths)}")

@@ -26,31 +26,8 @@ from pathlib import Path
 
 from server.commands import Docker, end_group
 from server.containers import OneOffs
+from server.in_container import in_container
 from server.run import Run, replace_file
-
-# Each line that it reads names the addresses to which new connections are refused from then on, and no others; it
-# answers `done` or `failed`. The first answer says whether this server can refuse at all. At the end of its input it
-# ends, and leaves all as it is.
-PROGRAM = """
-    accept_all() {
-        for tables in iptables ip6tables; do
-            "$tables" -w 5 -F RELEVE 2>/dev/null || continue # it is not there
-            "$tables" -w 5 -D OUTPUT -j RELEVE 2>/dev/null || :
-            "$tables" -w 5 -X RELEVE || return 1
-        done
-    }
-    refuse() {
-        for address in "$@"; do
-            case $address in *:*) tables=ip6tables ;; *) tables=iptables ;; esac
-            if "$tables" -w 5 -N RELEVE 2>/dev/null; then "$tables" -w 5 -I OUTPUT -j RELEVE || return 1; fi
-            "$tables" -w 5 -A RELEVE -p tcp --syn -d "$address" -j REJECT --reject-with tcp-reset || return 1
-        done
-    }
-    # 192.0.2.1 is nobody's (RFC 5737).
-    if accept_all && refuse 192.0.2.1 && accept_all; then echo done; else echo failed; fi
-    while read -r addresses; do
-        if accept_all && refuse $addresses; then echo done; else echo failed; fi
-    done"""
 
 SEARCHED = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 """Where the programs are looked for, besides PATH: those of administrators are on no login's."""
@@ -75,7 +52,7 @@ class Refuser:
         return docker.spawn(
             *("run", "--rm", "-i", "--name", self._oneoffs.name(f"rules-{self.proxy[:12]}"), *self._oneoffs.labels),
             *("--network", f"container:{self.proxy}", *capabilities, "--read-only", "--tmpfs", "/run"),
-            *("--security-opt", "no-new-privileges", self._image, "sh", "-c", PROGRAM),
+            *("--security-opt", "no-new-privileges", self._image, "sh", "-c", in_container("refuse")),
         )
 
     def is_able(self, docker: Docker) -> bool:

@@ -1,0 +1,152 @@
+"""What the server's program decides, from facts alone: no Docker, no files."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.containers import Mount, containers_from, mount_option
+from server.database import State, state_of_migrations
+from server.errors import Refusal
+from server.former import name_of
+from server.output import fit
+from server.project import COMPLETED, Project, Service, settings_hash
+from server.proxies import Lookups, lookups_of
+from server.public import down
+from server.pull import asset_mount
+from server.request import Assets
+
+pytestmark = pytest.mark.unit
+
+ASKED = "resolver 127.0.0.11 valid=1s;\nserver {\n  location / { set $app web; proxy_pass http://$app:3000; }\n}\n"
+LITERAL = "upstream app {\n  server web:3000;\n}\nserver { location / { proxy_pass http://app; } }\n"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "lookups"),
+    [
+        (ASKED, Lookups(asks=True, keeps=False)),
+        (LITERAL, Lookups(asks=False, keeps=True)),
+        (LITERAL.replace("3000;", "3000 resolve;"), Lookups(asks=True, keeps=True)),
+        (ASKED + LITERAL, Lookups(asks=True, keeps=True)),
+        ("location / { proxy_pass http://web:3000; }", Lookups(asks=False, keeps=True)),
+        ("location / { proxy_pass http://shop-web-1:3000/x; }", Lookups(asks=False, keeps=True)),
+        (f"# server web:3000;\n{ASKED}", Lookups(asks=True, keeps=False)),
+        ("map $host $app { default web; }", Lookups(asks=True, keeps=False)),
+        ("location / { proxy_pass http://website:3000; }\nserver_name web;", None),
+        ("location / { proxy_pass http://webXmin:3000; }", None),
+    ],
+)
+def test_what_an_nginx_does_with_a_name_is_read_from_its_configuration(
+    configuration: str, lookups: Lookups | None
+) -> None:
+    assert lookups_of(configuration, ["web", "shop-web-1", "web.min"]) == lookups
+
+
+UP, DOWN = "   up     20240101000000  Create visits\n", "  down    20240701000000  Add note\n"
+NO_FILE = "   up     20240801000000  ********** NO FILE **********\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "errors", "state"),
+    [
+        (0, UP, "", State.NONE),
+        (0, UP + DOWN, "", State.PENDING),
+        (0, UP + NO_FILE, "", State.AHEAD),
+        (0, f"database: shop\n\n Status   Migration ID    Migration Name\n-----\n{UP}", "", State.NONE),
+        (0, "hello\n", "", State.UNKNOWN),
+        (0, "", "", State.UNKNOWN),
+        (1, UP, "", State.UNKNOWN),
+        (1, "", "Schema migrations table does not exist yet.", State.NO_TABLES),
+    ],
+)
+def test_what_rails_says_of_the_migrations_is_understood(status: int, said: str, errors: str, state: State) -> None:
+    assert state_of_migrations(status, said, errors) is state
+
+
+def test_the_site_is_down_from_an_unanswered_question_to_the_next_one() -> None:
+    assert down([(1.0, True), (1.1, False), (1.2, False), (2.0, True)], end=2.1) == pytest.approx(0.9)
+    assert down([(1.0, True), (1.5, False)], end=3.0) == pytest.approx(1.5)
+    assert down([], end=3.0) == 0
+
+
+def mount(target: str, *, kind: str = "bind", source: str = "/srv/x", writable: bool = True) -> Mount:
+    return Mount(kind, source, target, writable, "")
+
+
+def test_an_asset_path_is_on_the_deepest_mount_above_it() -> None:
+    deep = mount("/app/public")
+    assert asset_mount("web", "/app/public/packs", [mount("/app"), deep, mount("/app/public/packs/js")]) is deep
+
+
+@pytest.mark.parametrize(
+    ("mounts", "reason"),
+    [
+        ([], "is on no volume"),
+        ([mount("/app/public/pack")], "is on no volume"),
+        ([mount("/app", kind="tmpfs")], "is on no volume"),
+        ([mount("/app", kind="volume", source="a1" * 32)], "is on the anonymous volume"),
+        ([mount("/app", writable=False)], "is mounted read-only"),
+    ],
+)
+def test_an_asset_path_whose_files_would_be_lost_is_refused(mounts: list[Mount], reason: str) -> None:
+    with pytest.raises(Refusal, match=reason):
+        asset_mount("web", "/app/public/packs", mounts)
+
+
+def project(**services: dict[str, str]) -> Project:
+    """Service → what it depends on, and how."""
+    return Project("shop", {name: Service("image", needs, post_start=False) for name, needs in services.items()})
+
+
+def test_a_service_is_brought_up_before_the_whole_where_others_depend_on_it() -> None:
+    shop = project(web={"db": "service_healthy"}, worker={}, cron={}, nginx={"worker": "service_started"}, db={})
+    assert shop.needed_workers(("web", "worker", "cron")) == ["worker"]
+    assert shop.needed_by("web", ("web", "worker")) == ["db"]
+
+
+def test_what_runs_once_before_the_web_service_is_left_to_compose() -> None:
+    shop = project(web={"setup": COMPLETED}, setup={})
+    assert shop.needed_by("web", ("web",)) == []
+    assert not shop.starts_at_once(("web",))
+    assert project(web={"db": "service_healthy"}, db={}).starts_at_once(("web",))
+
+
+def test_settings_are_the_same_whatever_the_image() -> None:
+    def resolved(image: str, **more: str) -> dict[str, object]:
+        return {"services": {"web": {"image": image, **more}, "other": {"image": image}}}
+
+    assert settings_hash(resolved("a:1"), ["web"]) == settings_hash(resolved("a:2"), ["web"])
+    assert settings_hash(resolved("a:1"), ["web"]) != settings_hash(resolved("a:1", user="root"), ["web"])
+
+
+def test_assets_of_the_former_program_have_the_name_that_it_gave_them() -> None:
+    """Recorded from the program in sh, on this project."""
+    config = (
+        "name: shop\nservices:\n  nginx:\n    image: nginx:1\n  web:\n    image: registry.example:5000/shop/app:1.0\n"
+    )
+    assets = Assets(paths=("/app/public/packs",), precompile=("rails", "assets:precompile"))
+    assert name_of(config, "web", assets) == "assets-a7a53052c200"
+
+
+def test_a_line_of_an_error_is_cut_and_has_no_control_characters() -> None:
+    text = "\x1b[31mred\x1b[0m \x07\x9bé" + "x" * 600
+    (line,) = fit(text)
+    assert line.startswith("red é")
+    assert len(line.encode()) <= 500
+
+
+def test_a_mount_is_written_as_csv_whatever_its_name() -> None:
+    assert mount_option("bind", '/srv/my "shop", packs', "/app") == (
+        'type=bind,"source=/srv/my ""shop"", packs","target=/app"'
+    )
+    assert mount_option("volume", "v", "/app", subpath="for/packs", read_only=True) == (
+        'type=volume,"source=v","target=/app","volume-subpath=for/packs",readonly'
+    )
+
+
+def test_what_docker_does_not_say_of_a_container_is_empty() -> None:
+    (container,) = containers_from(
+        '[{"Id": "1", "Name": "/shop-web-1", "NetworkSettings": {"Networks": {"none": {}}}}]'
+    )
+    assert container.name == "shop-web-1"
+    assert container.addresses == []
