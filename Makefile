@@ -7,7 +7,7 @@ SHELL_SCRIPTS = .ci/run server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash
 
 help:
 	@echo 'make demo       fresh machine to a release that serves, and back, on a sandbox on this machine'
-	@echo 'make test       everything: lint, types, unit, server, shell, engine, e2e'
+	@echo 'make test       everything: lint, types, unit, server, engine, e2e'
 	@echo 'make test-fast  what needs no Docker, in under a minute'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
 	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
@@ -23,10 +23,10 @@ demo:
 
 # Two at a time, a file each: most of a test is waiting for a server. Each has a sandbox of its own.
 test: lint
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/server tests/shell tests/engine tests/e2e
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/server tests/engine tests/e2e
 
 test-fast: lint
-	$(PYTHON) -m pytest --numprocesses 2 tests/unit tests/server tests/shell
+	$(PYTHON) -m pytest --numprocesses 2 tests/unit tests/server
 
 lint:
 	tools/python-env
@@ -36,7 +36,6 @@ lint:
 	.venv/bin/vermin --quiet --violations --no-tips --target=3.9- server
 	.venv/bin/vermin --quiet --violations --no-tips --target=3.5- server/bootstrap.py
 	.venv/bin/shellcheck --external-sources $(SHELL_SCRIPTS)
-	.venv/bin/shellcheck --external-sources --check-sourced server/rollout.sh
 
 sandbox:
 	tools/python-env

@@ -86,9 +86,10 @@ class Workers:
     def remove_others(self) -> None:
         """A failed release's: whatever they answer, they go."""
         now = self.sort()
-        for container in now.leaving:
-            if self.run.request.worker_quiet:
-                self.docker.run("exec", container, *self.run.request.worker_quiet)
+        quiet = self.run.request.worker_quiet
+        for container in now.leaving if quiet else ():
+            if self.docker.run("exec", container, *quiet) != 0:
+                self.run.output.complain(f"{container} cannot be told to take no more work (app.workerQuiet).")
         self._stop(now)
         self._remove(now, (*now.leaving, *now.idle))
 

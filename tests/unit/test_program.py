@@ -74,10 +74,8 @@ def through(shell: str, program: Program) -> list[str]:
 
 def test_what_is_sent_depends_on_the_content_alone(tmp_path: Path) -> None:
     copy = tmp_path / "server"
-    copy.mkdir()
-    for file in sorted(SERVER.glob("*.py"), reverse=True):
-        shutil.copy(file, copy)
-    (copy / "rollout.sh").write_text("is not sent")
+    shutil.copytree(SERVER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "notes.txt").write_text("is not sent")
     (copy / "__pycache__").mkdir()
     (copy / "__pycache__" / "x.pyc").write_text("")
     one, other = Program.read(SERVER), Program.read(copy)
@@ -89,7 +87,7 @@ def test_what_is_sent_depends_on_the_content_alone(tmp_path: Path) -> None:
 
 def test_the_programs_own_directory_runs_and_holds_the_package() -> None:
     files = Program.read(SERVER).files
-    assert {"__main__.py", "server/__init__.py", "server/request.py"} <= set(files)
+    assert {"__main__.py", "server/__init__.py", "server/request.py", "server/in_container/publish.sh"} <= set(files)
     assert "server/bootstrap.py" not in files
 
 

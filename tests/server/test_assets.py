@@ -1,0 +1,95 @@
+"""The programs that publish and remove assets inside a container, run on directories of this machine."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from server.in_container import in_container
+
+PUBLISH, PURGE, COPY = (in_container(name) for name in ("publish", "purge", "copy"))
+
+
+def run(program: str, *arguments: str | Path) -> None:
+    """Runs one of the programs as a container would."""
+    subprocess.run(["sh", "-c", program, "sh", *arguments], check=True)
+
+
+def write(directory: Path, **files: str) -> Path:
+    for name, text in files.items():
+        file = directory / name.replace("__", "/").replace("_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    return directory
+
+
+def tree(directory: Path) -> dict[str, str]:
+    return {str(p.relative_to(directory)): p.read_text() for p in sorted(directory.rglob("*")) if not p.is_dir()}
+
+
+def test_new_files_go_beside_the_old_ones_and_a_manifest_of_a_fixed_name_is_replaced(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", a1_js="old", manifest_json="a1")
+    write(tmp_path / "release/0", a2_js="new", js__b2_js="deep", manifest_json="a2")
+    run(PUBLISH, tmp_path / "release", target)
+    assert tree(target) == {"a1.js": "old", "a2.js": "new", "js/b2.js": "deep", "manifest.json": "a2"}
+
+
+def test_a_manifest_of_a_random_name_is_replaced_and_not_doubled(tmp_path: Path) -> None:
+    target, release = tmp_path / "target", tmp_path / "release/0"
+    for directory, name in ((target, "aaaa"), (release, "bbbb")):
+        directory.mkdir(parents=True)
+        (directory / f".sprockets-manifest-{name}.json").write_text(name)
+    run(PUBLISH, tmp_path / "release", target)
+    assert tree(target) == {".sprockets-manifest-bbbb.json": "bbbb"}
+    # And back, when the release is put back.
+    (release / ".sprockets-manifest-bbbb.json").rename(release / ".sprockets-manifest-aaaa.json")
+    run(PUBLISH, tmp_path / "release", target)
+    assert list(tree(target)) == [".sprockets-manifest-aaaa.json"]
+
+
+def test_a_file_that_is_there_already_is_not_written_again(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", same_js="x", other_js="y")
+    write(tmp_path / "release/0", same_js="x", other_js="z")
+    inode = (target / "same.js").stat().st_ino
+    run(PUBLISH, tmp_path / "release", target)
+    assert (target / "same.js").stat().st_ino == inode
+    assert (target / "other.js").read_text() == "z"
+
+
+def test_names_with_spaces_and_several_directories_are_published(tmp_path: Path) -> None:
+    for number, name in enumerate(("two words.js", "-x.js")):
+        (tmp_path / f"release/{number}").mkdir(parents=True)
+        (tmp_path / f"release/{number}" / name).write_text(name)
+    run(PUBLISH, tmp_path / "release", tmp_path / "a b", tmp_path / "c")
+    assert tree(tmp_path / "a b") == {"two words.js": "two words.js"}
+    assert tree(tmp_path / "c") == {"-x.js": "-x.js"}
+
+
+def test_what_was_left_half_written_is_overwritten(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", a_js="hal")
+    (target / "a.js.releve-new").write_text("ha")
+    write(tmp_path / "release/0", a_js="whole")
+    run(PUBLISH, tmp_path / "release", target)
+    assert tree(target) == {"a.js": "whole"}
+
+
+def test_files_of_this_and_the_previous_release_stay_and_all_others_go(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", a1_js="", a2_js="", a3_js="", deep__a1_js="")
+    write(tmp_path / "new/0", a3_js="")
+    write(tmp_path / "old/0", a2_js="")
+    run(PURGE, tmp_path / "new", tmp_path / "old", target)
+    assert list(tree(target)) == ["a2.js", "a3.js"]
+
+
+def test_without_a_previous_release_only_this_ones_files_stay(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", a1_js="", a2_js="")
+    write(tmp_path / "new/0", a2_js="")
+    run(PURGE, tmp_path / "new", "", target)
+    assert list(tree(target)) == ["a2.js"]
+
+
+def test_what_a_running_container_has_is_copied_and_a_directory_that_it_lacks_is_empty(tmp_path: Path) -> None:
+    write(tmp_path / "a b", a1_js="x", deep__b_js="y")
+    run(COPY, tmp_path / "found", tmp_path / "a b", tmp_path / "none")
+    assert tree(tmp_path / "found") == {"0/a1.js": "x", "0/deep/b.js": "y"}
+    assert (tmp_path / "found/1").is_dir()

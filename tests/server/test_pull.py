@@ -1,0 +1,112 @@
+"""pull: what could only be noticed with the site down is noticed before."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.server.server import Result, Server, compiling
+
+ANONYMOUS = "a1" * 32
+
+
+def pull(server: Server, mounts: str, *assets: str) -> Result:
+    server.answer("mounts", mounts + "\n")
+    return server.run("pull", assets=compiling(*assets, command=("rails",)))
+
+
+@pytest.mark.parametrize(
+    "mounts",
+    [
+        "bind||true|/app/public/packs",
+        "bind||true|/app/public",
+        "bind||true|/app/public/packs\nbind||false|/app/public",
+        "volume|shop_packs|true|/app/public/packs",
+        f"volume|shop_packs|true|/app/public\nvolume|{ANONYMOUS}|true|/app",
+        f"bind||true|/app/public/packs\nvolume|{ANONYMOUS}|true|/app/public/packs/inside",
+    ],
+)
+def test_assets_on_a_bind_mount_or_a_named_volume_are_fine(server: Server, mounts: str) -> None:
+    result = pull(server, mounts, "/app/public/packs")
+    assert result.status == 0, result
+
+
+@pytest.mark.parametrize(
+    ("mounts", "message"),
+    [
+        ("", "is on no volume of 'web'"),
+        ("bind||true|/app/public/pack", "is on no volume of 'web'"),
+        ("bind||true|/app/public/packs/js", "is on no volume of 'web'"),
+        ("bind||true|/app/public/packs2", "is on no volume of 'web'"),
+        ("tmpfs||true|/app/public", "is on no volume of 'web'"),
+        (f"volume|{ANONYMOUS}|true|/app/public/packs", "is on the anonymous volume /app/public/packs"),
+        (f"bind||true|/app\nvolume|{ANONYMOUS}|true|/app/public", "is on the anonymous volume /app/public"),
+        ("bind||true|/app\nbind||false|/app/public", "is mounted read-only"),
+    ],
+)
+def test_assets_that_would_be_lost_are_refused_before_anything_stops(server: Server, mounts: str, message: str) -> None:
+    before = server.compose_file.read_bytes()
+    result = pull(server, mounts, "/app/public/packs")
+    assert result.status == 1
+    assert message in result.errors
+    assert "./packs:/app/public/packs" in result.errors or "Remove :ro" in result.errors
+    assert server.compose_file.read_bytes() == before
+    assert not [call for call in server.docker_calls("compose") if "stop" in call]
+
+
+def test_other_anonymous_volumes_are_named(server: Server) -> None:
+    result = pull(server, f"bind||true|/app/packs\nvolume|{ANONYMOUS}|true|/public\nvolume|db|true|/db", "/app/packs")
+    assert result.status == 0
+    assert "notice: /public is an anonymous volume" in result.output
+    assert "/db is" not in result.output
+
+
+def test_a_missing_command_is_refused_before_anything_stops(server: Server) -> None:
+    server.answer("wait", "42\n")
+    result = server.run("pull", assets=compiling("/app/public", command=("bundle", "exec", "rails")))
+    assert result.status == 1
+    assert "has no command 'bundle' (app.precompile)" in result.errors
+
+
+def test_an_image_without_a_shell_is_fine_as_long_as_nothing_is_compiled(server: Server) -> None:
+    server.behave('case "$*" in *" run "*) exit 1 ;; esac')
+    assert server.run("pull").status == 0
+    result = server.run("pull", assets=compiling("/app/public", command=("rails",)))
+    assert result.status == 1
+    assert "`sh` does not run" in result.errors
+
+
+def test_an_image_that_cannot_be_pulled_is_refused_with_dockers_words(server: Server) -> None:
+    server.behave(
+        'case "$*" in "image inspect"*) exit 1 ;; pull*) echo "unauthorized: authentication required"; exit 1 ;; esac'
+    )
+    result = server.run("pull")
+    assert result.status == 1
+    assert "unauthorized: authentication required" in result.errors
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        ("    volumes_from:\n      - web\n", "notice: nginx will be recreated, too: volumes_from web"),
+        ("    volumes_from:\n      - web:ro\n", "notice: nginx will be recreated, too: volumes_from web"),
+        ("    links:\n      - web:app\n", "notice: nginx will be recreated, too: links web"),
+        ("    network_mode: service:web\n", "notice: nginx will be recreated, too: network_mode web"),
+        ("    volumes_from:\n      - data\n    network_mode: host\n    links:\n      - web2:web\n", ""),
+        ("    depends_on:\n      web:\n        condition: service_started\n", ""),
+    ],
+)
+def test_services_that_are_recreated_with_the_application_are_named(server: Server, lines: str, named: str) -> None:
+    text = server.compose_file.read_text().replace("    image: nginx:1\n", f"    image: nginx:1\n{lines}")
+    server.compose_file.write_text(text)
+    result = server.run("pull")
+    assert result.status == 0, result
+    assert [line.rsplit(" (")[0] for line in result.output.splitlines() if "recreated" in line] == (
+        [f"pull: {named}"] if named else []
+    )
+
+
+def test_the_container_that_was_looked_at_is_removed_also_when_the_image_is_refused(server: Server) -> None:
+    server.behave('case "$*" in "ps "*label=releve.project=*) echo deadbeef; exit ;; esac')
+    pull(server, "", "/app/packs")
+    assert ["rm", "-f", "-v", "deadbeef"] in server.docker_calls("rm")
+    assert server.docker_calls()[-1] == ["rm", "-f", "-v", "deadbeef"]

@@ -1,0 +1,564 @@
+"""The strategy staged: what is asked of Docker, in which order, and what is put back when a part of it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.request import Assets, AssetsFrom, Database, Delivery, Migrations, Strategy
+from tests.server.http_server import NEVER, WELL, Asked, Pieces, response
+from tests.server.server import DIGEST, IMAGE, RELEASE, Result, Server, compiling
+
+NAME = RELEASE.release
+
+# The compile writes a file, `rails db:migrate:status` and everything else answer as where all is well.
+WRITES = 'case "$*" in *-compile*) touch .releve/staging/0/app.js ;; esac'
+
+
+def run(server: Server, step: str, *, timeout: int = 9, **fields: Any) -> Result:
+    common = {"strategy": Strategy.STAGED, "assets": compiling("/app/public/packs"), **server.settings}
+    return server.run(step, timeout=timeout, **{**common, **fields})
+
+
+def prepare(server: Server, **fields: Any) -> Server:
+    """Everything up to `up`."""
+    server.behave(WRITES)
+    for step in ("pull", "precompile"):
+        result = run(server, step, **fields)
+        assert result.status == 0, result
+    return server
+
+
+@pytest.fixture
+def prepared(server: Server) -> Server:
+    return prepare(server)
+
+
+def phases(server: Server) -> list[str]:
+    """What was asked of Docker in `up`, in short: one-off containers by their name."""
+    short = []
+    for call in server.docker_calls():
+        if "--name" in call:
+            short.append(call[call.index("--name") + 1].rpartition("-")[2])
+        elif call[0] == "compose" and call[1] in ("create", "up", "stop", "exec", "rm"):
+            short.append(" ".join(word for word in call[1:] if word in (call[1], "--remove-orphans")))
+        elif call[0] == "start":
+            short.append("start")
+    return short
+
+
+UP = ("create", "start", "create --remove-orphans")
+"""What `docker compose up` would do for the web service, and then for the whole."""
+
+
+def history(server: Server) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (server.state / "history.jsonl").read_text().splitlines()]
+
+
+def test_without_migrations_nothing_is_stopped_and_the_services_come_up_before_the_rest(prepared: Server) -> None:
+    prepared.forget_calls()
+    result = run(prepared, "up")
+    assert result.status == 0, result
+    assert phases(prepared) == ["publish", *UP]
+    assert IMAGE in prepared.compose_file.read_text()
+    assert (prepared.state / "current").resolve().name == NAME
+    assert history(prepared)[-1]["result"] == "released"
+    assert not (prepared.state / "transaction").exists()
+
+
+MIGRATE = Database(migrate=("rails", "db:migrate"), service="db")
+PENDING = (
+    f"{WRITES}\n"
+    'case "$*" in'
+    " *-pending*) printf '   up     20240101000000  Create visits\\n  down    20240701000000  Add note\\n'; exit ;;"
+    " *pg_database_size*) echo 1000; exit ;; *pg_dump*) echo dump; exit ;; esac"
+)
+
+
+def migrating(**changes: Any) -> Database:
+    return Database(**{**MIGRATE.__dict__, **changes})
+
+
+def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: Server) -> None:
+    prepared.behave(PENDING)
+    prepared.forget_calls()
+    result = run(prepared, "up", database=MIGRATE)
+    assert result.status == 0, result
+    # The database is asked for its size, dumped, and the dump is read.
+    assert phases(prepared) == ["pending", "stop", "exec", "exec", "exec", "migrate", "publish", *UP]
+    (dump,) = (prepared.state / "backups").iterdir()
+    assert dump.read_text() == "dump\n"
+    assert dump.stat().st_mode & 0o777 == 0o600
+
+
+def test_compatible_migrations_stop_nothing(prepared: Server) -> None:
+    prepared.behave(PENDING)
+    prepared.forget_calls()
+    assert run(prepared, "up", database=migrating(migrations=Migrations.COMPATIBLE)).status == 0
+    assert "stop" not in phases(prepared)
+    assert "migrate" in phases(prepared)
+
+
+STATUS_OF_RAILS = {
+    "none": ("  up  20240101000000  Create visits\\n", 0, ["publish", *UP], ""),
+    "ahead": (
+        *("  up  20240101000000  Create visits\\n  up  20240701000000  ********** NO FILE **********\\n", 0),
+        *([], "it is ahead of this release"),
+    ),
+    "not a word of it": ("hello\\n", 0, [], "Whether migrations are pending cannot be told"),
+    "it failed": ("  up  20240101000000  Create visits\\n", 1, [], "Whether migrations are pending cannot be told"),
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "command"),
+    [("mysql", '"compose exec -T mysql bin/dump --all"'), ("web", '*"--entrypoint sh web -c "*" bin/dump --all"')],
+)
+def test_another_database_is_dumped_in_its_own_container_or_in_one_of_the_application_which_is_stopped(
+    prepared: Server, service: str, command: str
+) -> None:
+    prepared.behave(f'{PENDING}\ncase "$*" in {command}) echo all of it; exit ;; esac')
+    result = run(prepared, "up", database=migrating(service=service, command=("bin/dump", "--all")))
+    assert result.status == 0, result
+    (dump,) = (prepared.state / "backups").iterdir()
+    assert dump.read_text() == "all of it\n"
+    assert not any("pg_restore" in call for call in prepared.docker_calls())
+
+
+def test_an_empty_dump_is_none_and_nothing_is_migrated(prepared: Server) -> None:
+    prepared.behave(PENDING)
+    prepared.forget_calls()
+    result = run(prepared, "up", database=migrating(service="web", command=("true",)))
+    assert result.status == 1
+    assert "The dump is empty (backup.command)" in result.errors
+    assert "migrate" not in phases(prepared)
+    assert list((prepared.state / "backups").iterdir()) == []
+
+
+def test_a_dump_is_made_on_demand(server: Server) -> None:
+    server.behave(PENDING)
+    result = server.run("dump", strategy=Strategy.STAGED, database=MIGRATE)
+    assert result.status == 0, result
+    (dump,) = (server.state / "backups").iterdir()
+    assert dump.name.endswith("-on-demand.dump")
+    assert dump.read_text() == "dump\n"
+
+
+@pytest.mark.parametrize("case", STATUS_OF_RAILS)
+def test_what_rails_says_of_the_migrations_is_understood_before_anything_changes(prepared: Server, case: str) -> None:
+    said, status, done, refusal = STATUS_OF_RAILS[case]
+    prepared.behave(f'{WRITES}\ncase "$*" in "compose "*-pending*) printf \'{said}\'; exit {status} ;; esac')
+    prepared.forget_calls()
+    before = prepared.compose_file.read_bytes()
+    result = run(prepared, "up", database=MIGRATE)
+    assert phases(prepared) == ["pending", *done]
+    assert refusal in result.errors
+    if refusal:
+        assert result.status == 1
+        assert prepared.compose_file.read_bytes() == before
+        assert history(prepared)[-1]["result"] == "failed"
+
+
+def test_a_database_without_tables_is_left_to_the_application(prepared: Server) -> None:
+    said = "Schema migrations table does not exist yet."
+    prepared.behave(f'{WRITES}\ncase "$*" in "compose "*-pending*) echo "{said}" >&2; exit 1 ;; esac')
+    result = run(prepared, "up", database=MIGRATE)
+    assert result.status == 0, result
+    assert "no tables yet" in result.output
+
+
+@pytest.mark.parametrize(("status", "done"), [(0, False), (3, True), (1, None), (127, None)])
+def test_a_command_says_by_its_status_whether_migrations_are_pending(
+    prepared: Server, status: int, done: bool | None
+) -> None:
+    prepared.behave(f'{PENDING.replace("*-pending*)", "*never*)")}\ncase "$*" in *bin/pending) exit {status} ;; esac')
+    prepared.forget_calls()
+    result = run(prepared, "up", database=migrating(pending=("bin/pending",)))
+    assert result.status == (1 if done is None else 0), result
+    assert ("migrate" in phases(prepared)) is bool(done)
+
+
+@pytest.mark.parametrize(
+    ("part", "pattern", "message"),
+    [
+        ("stop", '"compose stop"*', "The services cannot be stopped"),
+        ("dump", "*pg_dump*", "pg_dump fails"),
+        ("dump", "*pg_restore*", "pg_restore cannot read the dump"),
+        ("migrate", "*-migrate*", "The migrations fail"),
+        ("task", "*-task*", "The task failed: bin/prepare"),
+        ("publish", "*-publish*", "The assets cannot be published"),
+        ("up", '"compose create web"', "The service 'web' cannot be started"),
+        ("up", '*"--remove-orphans"', "The project cannot be brought up as a whole"),
+    ],
+)
+def test_whatever_fails_the_old_state_is_put_back_and_the_step_fails(
+    server: Server, part: str, pattern: str, message: str
+) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    before = server.compose_file.read_bytes()
+    # The first time only: putting back uses the same commands.
+    once = f'case "$*" in {pattern}) if [ ! -e "$STUBS/once" ]; then touch "$STUBS/once"; exit 1; fi ;; esac'
+    server.behave(f"{once}\n{PENDING}")
+    server.forget_calls()
+    result = run(server, "up", database=MIGRATE, before_up=(("bin/prepare",),))
+    assert result.status == 1, result
+    assert message in result.errors
+    assert "was put back and serves" in result.errors
+    assert server.compose_file.read_bytes() == before
+    # What the failed release has published goes, too.
+    assert phases(server)[-len(UP) - 1 :] == [*UP, "purge"]
+    last = history(server)[-1]
+    assert (last["result"], last["phase"]) == ("restored", part)
+    assert not (server.state / "transaction").exists()
+    assert ("The database was migrated, or partly" in result.errors) == (part in ("migrate", "task", "publish", "up"))
+
+
+def test_a_full_disk_is_noticed_before_anything_changes(prepared: Server) -> None:
+    """/dev/full stands for the disk: what is written there finds no room."""
+    (prepared.state / "reserve").symlink_to("/dev/full")
+    before = prepared.compose_file.read_bytes()
+    prepared.forget_calls()
+    result = run(prepared, "up")
+    assert result.status == 1
+    assert "There is no room on the disk" in result.errors
+    assert phases(prepared) == []
+    assert prepared.compose_file.read_bytes() == before
+
+
+def test_what_was_not_changed_is_not_written_again_when_it_is_put_back(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    inode = server.compose_file.stat().st_ino
+    server.behave(f'{PENDING}\ncase "$*" in *-migrate*) exit 1 ;; esac')
+    assert run(server, "up", database=MIGRATE).status == 1
+    assert server.compose_file.stat().st_ino == inode
+
+
+def test_where_nothing_ran_before_the_new_containers_are_removed_again(server: Server) -> None:
+    server.answer("project", "nginx running 1234\n")
+    prepare(server)
+    before = server.compose_file.read_bytes()
+    result = run(server, "up")
+    assert result.status == 1
+    assert "has no container" in result.errors
+    assert ["compose", "rm", "--stop", "--force", "web"] in server.docker_calls("compose", "rm")
+    assert server.compose_file.read_bytes() == before
+
+
+def test_what_cannot_be_put_back_is_no_put_back(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    server.behave(f'{WRITES}\ncase "$*" in "compose create"*) exit 1 ;; esac')
+    result = run(server, "up")
+    assert result.status == 1
+    assert "It could not be put back" in result.errors
+    assert history(server)[-1]["result"] == "failed"
+    # The next run knows what was there before.
+    assert (server.state / "transaction/compose.yml").exists()
+    server.behave(WRITES)
+    server.answer("running", "sha256:wanted")
+    assert run(server, "up").status == 0
+    assert not (server.state / "transaction").exists()
+
+
+def test_what_was_wrong_with_the_old_release_is_not_said_of_the_new_one(prepared: Server) -> None:
+    questions: list[Asked] = []
+
+    def answer(asked: Asked) -> Pieces:
+        if "x-gate" not in asked.headers:  # it is only measured for how long nobody answers
+            return WELL
+        # The old one is asked twice, with and without what the answer should contain; the new one never answers.
+        questions.append(asked)
+        return response(500, "", reason="Oops") if len(questions) <= 2 else NEVER
+
+    prepared.application.answer = answer
+    result = run(prepared, "up", timeout=3, health=prepared.health(headers={"X-Gate": "yes"}))
+    assert result.status == 1
+    assert "'web' does not answer as it should: no answer from" in result.errors
+    assert "answers 500" not in result.errors
+
+
+def test_a_release_that_another_run_has_prepared_since_is_not_switched_to(prepared: Server) -> None:
+    (prepared.state / "prepared").write_text("3.0-0123456789ab\n")
+    result = run(prepared, "up")
+    assert result.status == 1
+    assert "prepared for 3.0-0123456789ab" in result.errors
+    assert IMAGE not in prepared.compose_file.read_text()
+
+
+def test_assets_that_were_not_compiled_are_noticed_and_nothing_is_published(server: Server) -> None:
+    assert run(server, "pull").status == 0
+    result = run(server, "precompile")  # whose command succeeds, and writes nothing
+    assert result.status == 1
+    assert "There is nothing in /app/public/packs after the compilation" in result.errors
+    assert IMAGE not in server.compose_file.read_text()
+
+
+def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> None:
+    prepared.forget_calls()
+    result = run(prepared, "precompile")
+    assert "are here already" in result.output
+    assert phases(prepared) == []
+    # The packs of Fab-manager depend on the instance's environment.
+    text = prepared.compose_file.read_text()
+    prepared.compose_file.write_text(text.replace("app:1.0\n", "app:1.0\n    environment:\n      LOCALE: fr\n"))
+    result = run(prepared, "precompile")
+    assert result.status == 0, result
+    assert phases(prepared) == ["compile"]
+
+
+def from_image(server: Server, step: str) -> Result:
+    return run(server, step, assets=Assets(paths=("/app/public/packs",), source=AssetsFrom.IMAGE))
+
+
+def test_assets_that_the_image_holds_are_taken_once_when_it_is_pulled(server: Server) -> None:
+    server.behave(
+        'case "$*" in "create "*) echo holder ;; "cp -q holder:/app/public/packs/. "*) touch "$4/app.js"; esac'
+    )
+    result = from_image(server, "pull")
+    assert result.status == 0, result
+    assert "took the assets that the image holds" in result.output
+    (taken,) = (server.state / "releases" / NAME).glob("assets-*/0/app.js")
+    server.forget_calls()
+    assert from_image(server, "pull").status == 0
+    assert server.docker_calls("cp") == []
+    assert from_image(server, "up").status == 0
+    assert phases(server) == ["publish", *UP]
+    assert taken.exists()
+
+
+def test_an_image_without_the_assets_is_noticed_when_it_is_pulled(server: Server) -> None:
+    server.behave('case "$*" in "create "*) echo holder ;; "cp "*) exit 1 ;; esac')
+    result = from_image(server, "pull")
+    assert result.status == 1
+    assert "The image has no directory /app/public/packs (app.assets, app.assetsFrom: image)." in result.errors
+    assert from_image(server, "up").status == 1, "nothing was prepared"
+
+
+def test_compiling_gives_way_to_the_running_release_and_its_memory_can_be_limited(server: Server) -> None:
+    server.behave(WRITES + '\ncase "$*" in *-compile*) cp "$(echo .releve/tmp/staging.json)" "$STUBS/overlay" ;; esac')
+    assets = compiling("/app/public/packs", memory="512m")
+    assert run(server, "pull", assets=assets).status == 0
+    assert run(server, "precompile", assets=assets).status == 0
+    service = json.loads((server.stubs / "overlay").read_text())["services"]["web"]
+    assert service["cpu_shares"] == 256, "a quarter of what the running release gets"
+    assert service["mem_limit"] == "512m"
+    assert service["volumes"] == [
+        {"type": "bind", "source": f"{server.directory}/.releve/staging/0", "target": "/app/public/packs"}
+    ]
+
+
+def test_a_task_runs_once_a_release(prepared: Server) -> None:
+    tasks = (("bin/prepare", "a b"),)
+    assert run(prepared, "up", before_up=tasks).status == 0
+    (call,) = [call for call in prepared.docker_calls("compose") if any(word.endswith("-task") for word in call)]
+    assert call[-2:] == ["bin/prepare", "a b"]
+    assert run(prepared, "up", before_up=tasks).status == 0
+    assert len([call for call in prepared.docker_calls("compose") if any(w.endswith("-task") for w in call)]) == 1
+
+
+def test_a_killed_run_is_in_the_history(prepared: Server) -> None:
+    scratch = prepared.state / "tmp"
+    scratch.mkdir()
+    (scratch / "step").write_text("up\n")
+    assert run(prepared, "up").status == 0
+    assert [(line["result"], line["step"]) for line in history(prepared)] == [("interrupted", "up"), ("released", "up")]
+
+
+def test_an_environment_that_lacks_names_of_the_file_made_by_hand_is_refused(server: Server) -> None:
+    (server.directory / ".env").write_text("A=1\nexport B_2 = x\n# C=3\n")
+    result = run(server, "pull", delivery=Delivery(environment="A='1'\n"))
+    assert result.status == 1
+    assert "has names that the configuration lacks: B_2" in result.errors
+    assert (server.directory / ".env").read_text().startswith("A=1\n")
+
+
+def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server) -> None:
+    (server.directory / ".env").write_text("A=1\n")
+    (server.directory / "config").mkdir()
+    server.answer("mounts", f"bind||true|/app/public|{server.directory}/.releve/tmp/project/public\n")
+    server.behave(
+        WRITES + '\ncase "$*" in *-compile*) set -- "$@"; for word; do case $word in */project) '
+        'cp "$word/.env" "$STUBS/tried"; ls "$word" >"$STUBS/view" ;; esac; done ;; esac'
+    )
+    server.settings["delivery"] = Delivery(environment="A='2'\n")
+    for step in ("pull", "precompile"):
+        result = run(server, step)
+        assert result.status == 0, result
+    assert (server.stubs / "tried").read_text() == "A='2'\n"
+    assert (server.stubs / "view").read_text().split() == ["config", "docker-compose.yml"]
+    assert (server.directory / ".env").read_text() == "A=1\n"
+    result = run(server, "up")
+    assert result.status == 0, result
+    assert (server.directory / ".env").read_text() == "A='2'\n"
+    assert (server.directory / ".env").stat().st_mode & 0o777 == 0o600
+    publish = server.docker_calls("run")[-1]
+    assert f'type=bind,"source={server.directory}/public","target=/app/public"' in publish
+
+
+def releases(server: Server) -> Path:
+    return server.state / "releases"
+
+
+def test_releases_beyond_those_kept_are_removed_with_the_images_that_no_other_needs(prepared: Server) -> None:
+    assert run(prepared, "up").status == 0
+    for number in range(3):
+        old = releases(prepared) / f"1.{number}-aaaaaaaaaaa{number}"
+        old.mkdir()
+        digest = f"sha256:{number}" if number else DIGEST
+        (old / "image").write_text(f"registry.example:5000/shop/app:1.{number}@{digest}\n")
+    prepared.forget_calls()
+    result = run(prepared, "purge", keep_releases=1)
+    assert result.status == 0, result
+    # The one before it stays, too: its assets are still served.
+    assert {path.name.partition("-")[0] for path in releases(prepared).iterdir()} == {"2.0", "found"}
+    removed = {call[1] for call in prepared.docker_calls("rmi")}
+    assert removed == {
+        "registry.example:5000/shop/app:1.1",
+        "registry.example:5000/shop/app@sha256:1",
+        "registry.example:5000/shop/app:1.2",
+        "registry.example:5000/shop/app@sha256:2",
+    }
+
+
+@pytest.mark.parametrize(("depends_on", "alone"), [("web", ["web"]), ("worker", ["web", "worker"])])
+def test_a_service_comes_up_before_the_whole_where_others_would_be_recreated_with_it(
+    server: Server, depends_on: str, alone: list[str]
+) -> None:
+    server.services = ("web", "worker")
+    image = "registry.example:5000/shop/app:1.0"
+    server.compose_file.write_text(
+        "name: shop\nservices:\n"
+        f"  nginx:\n    depends_on:\n      {depends_on}:\n        condition: service_started\n    image: nginx:1\n"
+        f"  web:\n    image: {image}\n  worker:\n    image: {image}\n"
+    )
+    prepare(server)
+    server.forget_calls()
+    result = run(server, "up")
+    assert result.status == 0, result
+    ups = [call[2:] for call in server.docker_calls("compose", "create")]
+    assert ups == [*([name] for name in alone), ["--remove-orphans"]]
+
+
+COMPLETED = "condition: service_completed_successfully"
+
+
+@pytest.mark.parametrize(
+    ("compose_file", "created"),
+    [
+        ("  web:\n    image: {image}\n    post_start:\n      - command: x\n", ""),
+        (f"  web:\n    depends_on:\n      job:\n        {COMPLETED}\n    image: {{image}}\n", ""),
+        ("  web:\n    image: {image}\n", "database created 1234"),
+    ],
+)
+def test_what_has_to_be_done_between_making_and_starting_is_left_to_compose(
+    server: Server, compose_file: str, created: str
+) -> None:
+    image = "registry.example:5000/shop/app:1.0"
+    job = "  job:\n    image: busybox\n" if "job" in compose_file else ""
+    server.compose_file.write_text(f"name: shop\nservices:\n{job}{compose_file.format(image=image)}")
+    prepare(server)
+    if created:
+        server.answer("project", f"web running web\n{created}\n")
+    server.forget_calls()
+    result = run(server, "up")
+    assert result.status == 0, result
+    assert [call[3:] for call in server.docker_calls("compose", "up")] == [["web"], ["--remove-orphans"]]
+
+
+def test_services_stopped_for_migrations_are_not_started_in_their_old_version(server: Server) -> None:
+    server.add_worker()
+    prepare(server)
+    # The worker's old container is there, stopped, until Compose looks at the whole.
+    worker = 'if [ -e "$STUBS/whole" ]; then echo worker running new-worker; else echo worker exited old-worker; fi'
+    server.behave(
+        'case "$*" in *--remove-orphans*) touch "$STUBS/whole" ;; esac\n'
+        f'containers() {{ echo "web $(listed_state web) web"; {worker}; }}\n{PENDING}'
+    )
+    result = run(server, "up", database=MIGRATE)
+    assert result.status == 0, result
+    assert ["start", "web"] in server.docker_calls("start")
+    assert not any("old-worker" in call for call in server.docker_calls("start"))
+
+
+def mounts_of(call: list[str]) -> list[str]:
+    return [call[at + 1] for at, word in enumerate(call) if word == "--mount"]
+
+
+@pytest.mark.parametrize(
+    ("deepest", "mount"),
+    [
+        (
+            'bind||true|/app/public/packs|/srv/my "shop", packs',
+            'type=bind,"source=/srv/my ""shop"", packs","target=/app/public/packs"',
+        ),
+        (
+            "volume|shop_packs|true|/app/public/packs|/var/lib/x",
+            'type=volume,"source=shop_packs","target=/app/public/packs"',
+        ),
+        (
+            "volume|shop_all|true|/app/public/packs|/var/lib/x",
+            'type=volume,"source=shop_all","target=/app/public/packs","volume-subpath=for/packs"',
+        ),
+    ],
+)
+def test_assets_are_published_on_what_the_containers_of_the_service_have_and_on_nothing_else(
+    server: Server, deepest: str, mount: str
+) -> None:
+    server.answer(
+        "mounts",
+        f"volume|shop_public|true|/app/public|/var/lib/docker/volumes/shop_public/_data\n{deepest}\n"
+        "bind||true|/var/run/docker.sock|/var/run/docker.sock\n",
+    )
+    if "subpath" in mount:
+        server.answer("subpaths", "/app/public|\n/app/public/packs|for/packs\n")
+    prepare(server)
+    server.forget_calls()
+    assert run(server, "up").status == 0
+    [publish] = server.docker_calls("run")
+    (assets,) = (releases(server) / NAME).glob("assets-*")
+    assert mounts_of(publish) == [f'type=bind,"source={assets}","target=/releve",readonly', mount]
+    assert publish[publish.index("--network") + 1] == "none"
+    assert "--volumes-from" not in publish
+    assert "--privileged" not in publish
+
+
+def test_purging_sees_the_files_of_this_and_the_previous_release_and_changes_neither(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    server.behave(WRITES)
+    assert run(server, "pull").status == 0
+    (found,) = releases(server).glob("found-*/assets-found")
+    (found / "0").mkdir(exist_ok=True)
+    prepare(server)
+    assert run(server, "up").status == 0
+    server.forget_calls()
+    result = run(server, "purge")
+    assert result.status == 0, result
+    [purge] = server.docker_calls("run")
+    (assets,) = (releases(server) / NAME).glob("assets-*")
+    *kept, own = mounts_of(purge)
+    assert sorted(kept) == sorted(
+        [
+            f'type=bind,"source={assets}","target=/releve/this",readonly',
+            f'type=bind,"source={found}","target=/releve/previous",readonly',
+        ]
+    )
+    assert own == 'type=bind,"source=/srv/public","target=/app/public"'
+
+
+def test_no_program_of_the_image_gets_more_of_the_server_than_its_assets(server: Server) -> None:
+    """In no step: neither the server's root, nor all that is kept of the project, nor power over the network."""
+    server.answer("running", "sha256:old")
+    prepare(server)
+    for step in ("up", "purge"):
+        assert run(server, step).status == 0
+    for call in server.docker_calls():
+        for mount in mounts_of(call):
+            fields = {field.strip('"') for field in mount.split(",")}
+            assert not fields & {"source=/", f"source={server.directory}", f"source={server.state}"}, call
+        assert "NET_ADMIN" not in call
+        assert "--privileged" not in call
