@@ -31,6 +31,8 @@ Case = TypeVar("Case")
 Outcome = TypeVar("Outcome")
 
 PROGRAM = Path(__file__).parents[2] / "server"
+PYTHON = os.environ.get("RELEVE_SERVER_PYTHON", sys.executable)
+"""What runs the program: another one, with PyYAML, shows that it runs there."""
 DIGEST = "sha256:" + "7" * 64
 RELEASE = Image("registry.example:5000/shop/app", "2.0", DIGEST)
 IMAGE = str(RELEASE)
@@ -207,7 +209,7 @@ class Server:
 
     def command(self, step: str) -> list[str]:
         """A step's command line; the request is its standard input."""
-        return [sys.executable, "-I", str(self.program), step]
+        return [PYTHON, "-I", str(self.program), step]
 
     def run(self, step: str, *, timeout: int = 20, **fields: Any) -> Result:
         return self.run_exactly(self.command(step), stdin=dump(self.request(step, timeout=timeout, **fields)))

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from server.request import Image
 from tests.server.server import PROGRAM, Result, Server
 
 
-def install(server: Server, program: Program | None = None, **fields: object) -> Result:
+def install(server: Server, program: Program | None = None, **fields: Any) -> Result:
     """As release/program.py has it done: by a line for the login shell, and standard input."""
     program = program or Program.read(PROGRAM)
     if not (server.stubs / "python3").exists():
