@@ -101,7 +101,7 @@ def is_current_image(run: Run, docker: Docker, found: Found) -> bool:
     """Whether all that was found runs the image of the live release."""
     current = directory_of(run, linked(run.state, "current"))
     if (current / "images").exists():
-        return (current / "images").read_text().split() == list(found.images)
+        return sorted((current / "images").read_text().split()) == sorted(found.images)
     answer = docker.ask("image", "inspect", "--format", "{{.Id}}", read_line(current / "image"))
     return answer.succeeded and {image.partition("=")[2] for image in found.images} == {answer.text.strip()}
 

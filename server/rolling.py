@@ -100,16 +100,18 @@ class Rolling(staged.Switch):
         if not self._accept_all(run, docker):
             message = "The proxy refuses connections since a run that was killed: this server's iptables fails."
             raise docker.failure(message, "Nothing was stopped. Restart the proxy.")
-        started = time.monotonic() if web.fresh else self._start_beside(rollout, docker, web, made)
+        started = None if web.fresh else self._start_beside(rollout, docker, web, made)
         gate, image = Gate.of(run.request.health), image_id(run, docker)
         self._await_health(rollout, docker, web, gate, image)
+        if started is not None:
+            replace_file(run.state / "boot", f"{int((time.monotonic() - started) * 100)}\n")
         docker = run.begin(StepName.UP)
         workers = Workers(run, docker, rollout.project, made)
         self.replacing = Background(workers.replace)
         _warm_up(run, gate, web)
         self._let_in(run, docker, web)
         _remove_unfit(run, docker, web)
-        self._show(run, docker, web, started, [proxy for proxy in self.proxies or () if not _only_asks(proxy)])
+        self._show(run, docker, web, started or 0, [proxy for proxy in self.proxies or () if not _only_asks(proxy)])
         self.replacing.result()
         docker = run.begin(StepName.GATE)
         settle(run, docker, gate, look_at(run, docker, [*web.fresh, *workers.sort().staying], image), web.fresh)
@@ -159,8 +161,7 @@ class Rolling(staged.Switch):
             self._refuser(run, docker, proxy.id)  # it takes a while to start
         if rollout.project.starts_at_once(run.request.services):
             _make(run, docker, web)
-        if self.publishing:
-            self.publishing.result()
+        self._await_published()
         tried = not web.stale or has_served(run, rollout.candidate) or not self._are_asked()
         if not tried and not (_starts_slowly(run) and self._can_refuse(docker)):
             _try_release(rollout)
@@ -185,17 +186,22 @@ class Rolling(staged.Switch):
         return time.monotonic()
 
     def _await_health(self, rollout: Rollout, docker: Docker, web: WebContainers, gate: Gate, image: str) -> None:
-        run, started = rollout.run, time.monotonic()
+        run = rollout.run
+        self._await_published()
         if self.proxies is None:
             self.proxies = proxies.find(run, docker, web.fresh[0])
         # Before it listens: these would ask soon anyway, and turn to the old one meanwhile.
         self._show(run, docker, None, 0, [proxy for proxy in self.proxies if _only_asks(proxy)])
         docker = run.begin(StepName.GATE)
         await_health(run, docker, gate, look_at(run, docker, web.fresh, image), web.fresh)
-        replace_file(run.state / "boot", f"{int((time.monotonic() - started) * 100)}\n")
         transaction.hide_maintenance_page(run)
         rollout.note_targets(docker)
         run.say(f"'{run.request.web}' answers {run.request.health.status} on {run.request.health.path}")
+
+    def _await_published(self) -> None:
+        """Before anything of the new release starts, or goes on."""
+        if self.publishing:
+            self.publishing.result()
 
     def _are_asked(self) -> bool:
         """Whether there may be a proxy that finds new containers by itself."""
