@@ -131,15 +131,13 @@ config() { # the arguments of `docker compose … config …`: the files in norm
         while [ $# -gt 0 ]; do
             case $1 in
                 -f)
-                    [ -z "$given" ] || printf '\n\036\n'
                     given=yes
                     cat -- "$2"
+                    printf '\n\036\n'
                     shift
                     ;;
                 -p)
-                    [ -z "$given" ] || printf '\n\036\n'
-                    given=yes
-                    printf 'name: %s\n' "$2"
+                    printf 'name: %s\n\036\n' "$2"
                     shift
                     ;;
             esac
@@ -147,10 +145,10 @@ config() { # the arguments of `docker compose … config …`: the files in norm
         done
         if [ -z "$given" ]; then
             for file in compose.yaml compose.yml docker-compose.yml docker-compose.yaml; do
-                [ ! -e "$file" ] || { cat "$file" && break; }
+                [ ! -e "$file" ] || { cat "$file" && printf '\n\036\n' && break; }
             done
             for file in compose.override.yml compose.override.yaml docker-compose.override.yml docker-compose.override.yaml; do
-                [ ! -e "$file" ] || { printf '\n\036\n' && cat "$file" && break; }
+                [ ! -e "$file" ] || { cat "$file" && printf '\n\036\n' && break; }
             done
         fi
     } >"$input"

@@ -1,6 +1,6 @@
 """What `docker compose config --format json` makes of Compose files, as far as the program looks at it: one shape.
 
-As a program it reads Compose files on standard input, one after the other with a line of SEPARATOR between them, and
+As a program it reads Compose files on standard input, one after the other with a line of SEPARATOR after each, and
 prints the normal form; tests/e2e compares with Compose itself.
 """
 
@@ -152,6 +152,6 @@ SHAPES: dict[str, Callable[[Any], Any]] = {
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write(normal_form(*sys.stdin.read().split(f"\n{SEPARATOR}\n")) + "\n")
+        sys.stdout.write(normal_form(*sys.stdin.read().split(f"\n{SEPARATOR}\n")[:-1]) + "\n")
     except yaml.YAMLError as error:
         sys.exit(f"yaml: {error}")
