@@ -26,7 +26,7 @@ test: lint
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/server tests/engine tests/e2e
 
 # Not these of tests/server: each of their cases starts the program and docker's stub many times.
-LONG = rolling compose_file health_gate install connection_lock_and_log
+LONG = rolling trial compose_file health_gate install connection_lock_and_log
 test-fast: lint
 	$(PYTHON) -m pytest --numprocesses 2 tests/unit tests/server $(LONG:%=--ignore=tests/server/test_%.py)
 

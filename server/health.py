@@ -12,7 +12,7 @@ from server import sockets
 from server.answers import Answer, NoAnswer, get, problem_of
 from server.commands import Docker
 from server.containers import Container, containers_from, inspect, listing, reached_at
-from server.errors import Failure
+from server.errors import Failure, StepError
 from server.placement import read_project
 from server.request import Health, Strategy
 from server.run import Run
@@ -100,11 +100,13 @@ class Watch:
     """Containers that must run on, as they were when they were looked at first.
 
     processes: theirs, where this server shows them; then Docker is asked only when one is gone
+    tried:     those of them whose words `docker compose logs` does not give: they were made for one command
     """
 
     ids: Sequence[str]
     states: Sequence[str]
     processes: Sequence[int]
+    tried: Sequence[str] = ()
 
     def processes_are_there(self) -> bool:
         """Whether nothing can have stopped, as far as this server shows that, which costs nothing to ask."""
@@ -117,16 +119,16 @@ def image_id(run: Run, docker: Docker) -> str:
     return docker.answer(*words, failing=f"{run.image} is not on this server.").strip()
 
 
-def look_at(run: Run, docker: Docker, ids: Sequence[str], image: str) -> Watch:
+def look_at(run: Run, docker: Docker, ids: Sequence[str], image: str, tried: Sequence[str] = ()) -> Watch:
     """The containers, all of which must run, and the image with this id. Raises Failure."""
     containers = inspect(docker, *ids)
     down = [container.state for container in containers if container.status != "running"]
     if down:
-        raise failure_with_logs(run, docker, f"Not running: /{down[0]}")
+        raise failure_with_logs(run, docker, f"Not running: /{down[0]}", *tried)
     other = [container.name for container in containers if container.image != image]
     if other:
-        raise failure_with_logs(run, docker, f"Another image than {run.image} runs in: {' '.join(other)}")
-    return Watch(ids, [container.state for container in containers], _processes(containers))
+        raise failure_with_logs(run, docker, f"Another image than {run.image} runs in: {' '.join(other)}", *tried)
+    return Watch(ids, [container.state for container in containers], _processes(containers), tried)
 
 
 def _processes(containers: Sequence[Container]) -> list[int]:
@@ -152,7 +154,7 @@ def require_running(run: Run, docker: Docker, watch: Watch) -> None:
     states = [container.state for container in containers_from(answer.text)]
     if states != list(watch.states):
         changed = [state for state in states if state not in watch.states] or ["It is gone."]
-        raise failure_with_logs(run, docker, f"A container stopped or was started again: /{changed[0]}")
+        raise failure_with_logs(run, docker, f"A container stopped or was started again: /{changed[0]}", *watch.tried)
 
 
 def await_health(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str]) -> None:
@@ -167,7 +169,8 @@ def await_health(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequen
             if gate.is_answered_by(docker, web):
                 return
         if docker.phase.is_over:
-            raise failure_with_logs(run, docker, f"'{run.request.web}' does not answer as it should: {gate.problem}.")
+            message = f"'{run.request.web}' does not answer as it should: {gate.problem}."
+            raise failure_with_logs(run, docker, message, *watch.tried)
         require_running(run, docker, watch)
         pause_until(next_question)
 
@@ -217,17 +220,27 @@ def failure_with_logs(run: Run, docker: Docker, message: str, *more: str) -> Fai
     for container in more:
         if late.run("logs", "--tail", "58", container) != 0:
             run.output.complain("The log of the container tried cannot be read.")
-    for path in run.request.health.log_files:
-        _copy_log_file(run, late, path, more)
+    if run.request.health.log_files:
+        containers = [*more, *_web_containers(run, late)]
+        for path in run.request.health.log_files:
+            _copy_log_file(run, late, path, containers)
     nothing_is_put_back = "Nothing is put back. To return to the previous release, set its tag and run `pulumi up`."
     return docker.failure(message, nothing_is_put_back if run.request.strategy is Strategy.IN_PLACE else "")
 
 
-def _copy_log_file(run: Run, docker: Docker, path: str, more: Sequence[str]) -> None:
+def _web_containers(run: Run, docker: Docker) -> list[str]:
+    try:
+        return listing(docker, read_project(run, docker).name).of(run.request.web)
+    except StepError as error:  # what was wrong before is what there is to say
+        run.output.complain(error.message)
+        return []
+
+
+def _copy_log_file(run: Run, docker: Docker, path: str, containers: Sequence[str]) -> None:
     """The end of a file in the web service's containers: applications under a supervisor write files."""
     import tarfile  # noqa: PLC0415 - for this alone
 
-    for container in [*more, *listing(docker, read_project(run, docker).name).of(run.request.web)]:
+    for container in containers:
         run.output.note(["tail", path])
         # By a copy: the container may have stopped.
         with (run.scratch / "copied.tar").open("w+b") as file:

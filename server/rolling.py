@@ -375,7 +375,7 @@ def _try_release(rollout: Rollout) -> None:
     if docker.run(*compose.words(*words), stdin=compose.stdin) != 0:
         raise docker.failure(f"No container of '{run.request.web}' can be started.")
     gate = Gate.of(run.request.health)
-    await_health(run, docker, gate, look_at(run, docker, [trial], image_id(run, docker)), [trial])
+    await_health(run, docker, gate, look_at(run, docker, [trial], image_id(run, docker), [trial]), [trial])
     oneoffs.remove(docker, "trial")
     run.say(f"tried '{run.request.web}': it answers {run.request.health.status} on {run.request.health.path}")
 

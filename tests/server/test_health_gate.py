@@ -314,6 +314,17 @@ def test_a_log_file_that_is_not_there_hides_nothing(released: Server) -> None:
     assert "Not running: /shop-web-1 exited" in result.errors
 
 
+def test_an_engine_that_ends_meanwhile_does_not_hide_what_was_wrong_before(released: Server) -> None:
+    released.answer("state", container_state("exited"))
+    released.behave(
+        'case "$*" in "compose logs"*) touch "$STUBS/gone" ;; esac\n'
+        'if [ -e "$STUBS/gone" ]; then echo "Cannot connect to the Docker daemon" >&2; exit 1; fi'
+    )
+    result = verify(released, timeout=9, log_files=("/app/log/puma.log",))
+    assert result.status == 1
+    assert "Not running: /shop-web-1 exited" in result.errors
+
+
 def test_an_address_of_the_host_network_is_the_server_itself(released: Server) -> None:
     released.answer("network", "host\n")
     released.answer("address", "127.0.0.9\n")  # where nobody listens

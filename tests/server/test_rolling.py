@@ -26,18 +26,22 @@ CONTAINERS = f"""
 web="$STUBS/web"
 worker="$STUBS/worker"
 [ -e "$web" ] || {{ echo {OLD} >"$web"; echo old-worker >"$worker"; }}
-state_of_worker() {{ cat "$STUBS/state-of-$1" 2>/dev/null || echo running; }}
+listed_as() {{ cat "$STUBS/state-of-$1" 2>/dev/null || listed_state "$1"; }}
 containers() {{
-    sed 's/^/web running /' "$web"
-    while read -r id; do echo "worker $(state_of_worker "$id") $id"; done <"$worker"
+    while read -r id; do echo "web $(listed_as "$id") $id"; done <"$web"
+    while read -r id; do echo "worker $(listed_as "$id") $id"; done <"$worker"
+}}
+make() {{ # FILE CONTAINER
+    echo "$2" >>"$1"
+    note_created "$2"
 }}
 name_of() {{ echo "$1"; }}
 service_of() {{ case $1 in *worker*) echo worker ;; *) echo web ;; esac; }}
 image_of() {{ case $1 in {OLD} | old-worker | {AGAIN}) answer running sha256:wanted ;; *) echo sha256:wanted ;; esac; }}
 state_of() {{
     case $1 in
-        *worker*) echo "$(state_of_worker "$1") 0 today $(image_of "$1") 0" ;;
-        *) answer state "running 0 today $(image_of "$1") 0" ;;
+        *worker*) echo "$(listed_as "$1") 0 today $(image_of "$1") 0" ;;
+        *) answer state "$(listed_as "$1") 0 today $(image_of "$1") 0" ;;
     esac
 }}
 networks_of() {{
@@ -49,10 +53,10 @@ networks_of() {{
 case "$*" in
     *-compile*) touch .releve/staging/0/app.js ;;
     'ps -q --no-trunc') cat "$web"; echo {PROXY}; exit ;;
-    'compose create --remove-orphans') [ -s "$worker" ] || echo new-worker1 >"$worker"; exit ;;
-    'compose create '*worker*) echo >>"$STUBS/made"; echo "new-worker$(wc -l <"$STUBS/made")" >>"$worker"; exit ;;
+    'compose create --remove-orphans') [ -s "$worker" ] || make "$worker" new-worker1; exit ;;
+    'compose create '*worker*) echo >>"$STUBS/made"; make "$worker" "new-worker$(wc -l <"$STUBS/made")"; exit ;;
     'compose create '*)
-        if grep -qx {NEW} "$web"; then echo {AGAIN} >>"$web"; else echo {NEW} >>"$web"; fi
+        if grep -qx {NEW} "$web"; then make "$web" {AGAIN}; else make "$web" {NEW}; fi
         exit
         ;;
     'rm '*worker*) for word; do sed -i "/^$word\\$/d" "$worker"; done; exit ;; # side by side with the next
