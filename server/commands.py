@@ -9,9 +9,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,7 +90,6 @@ class Docker:
     output: Output
     phase: Phase
     marker: int | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
 
     def during(self, phase: Phase) -> Docker:
         """The same for another phase."""
@@ -157,7 +156,6 @@ class Docker:
             ["docker", *words],
             stdin=stdin, stdout=stdout, stderr=log, start_new_session=True,
             pass_fds=() if self.marker is None else (self.marker,),
-            env={**os.environ, **self.variables} if self.variables else None,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from server import sockets
 from server.answers import Answer, NoAnswer, get, problem_of
 from server.commands import Docker
-from server.containers import Container, containers_from, inspect, listing, reached_at
+from server.containers import Container, Listing, containers_from, inspect, listing, reached_at
 from server.errors import Failure, StepError
 from server.placement import read_project
 from server.request import Health, Strategy
@@ -111,6 +111,15 @@ class Watch:
     def processes_are_there(self) -> bool:
         """Whether nothing can have stopped, as far as this server shows that, which costs nothing to ask."""
         return bool(self.processes) and all(Path(f"/proc/{process}").is_dir() for process in self.processes)
+
+
+def require_containers(run: Run, docker: Docker, project: str) -> Listing:
+    """The project's containers, of which each of the application's services must have one. Raises Failure."""
+    there = listing(docker, project)
+    for service in run.request.services:
+        if not there.of(service):
+            raise failure_with_logs(run, docker, f"The service '{service}' has no container.")
+    return there
 
 
 def image_id(run: Run, docker: Docker) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from server import releases
 from server.bringing_up import start_missing
-from server.containers import Compose, OneOffs, listing
-from server.health import Gate, await_health, failure_with_logs, image_id, look_at
+from server.containers import Compose, OneOffs
+from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
 from server.placement import put_in_place, require_in_place
 from server.preparation import prepare
@@ -61,10 +61,7 @@ def verify(run: Run) -> None:
     """Waits until the containers of the services run the image, and the first service answers as wanted."""
     project = require_in_place(run, run.docker)
     docker = run.begin(StepName.GATE)
-    there = listing(docker, project.name)
-    for service in run.request.services:
-        if not there.of(service):
-            raise failure_with_logs(run, docker, f"The service '{service}' has no container.")
+    there = require_containers(run, docker, project.name)
     watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
     await_health(run, docker, Gate.of(run.request.health), watch, there.of(run.request.web))
     releases.forget_live(run)

@@ -23,7 +23,17 @@ from server.background import Background
 from server.bringing_up import bring_up_whole
 from server.commands import Docker
 from server.containers import OneOffs, inspect, listing
-from server.health import QUESTION, Gate, await_health, failure_with_logs, image_id, look_at, pause_until, settle
+from server.health import (
+    QUESTION,
+    Gate,
+    await_health,
+    failure_with_logs,
+    image_id,
+    look_at,
+    pause_until,
+    require_containers,
+    settle,
+)  # fmt: skip
 from server.preparation import Candidate
 from server.project import Project
 from server.proxies import Proxy
@@ -33,7 +43,7 @@ from server.releases import directory_of, has_served
 from server.request import StepName
 from server.run import Run, read_line, replace_file
 from server.transaction import Rollout, targets_of
-from server.workers import Workers, listed, note_made, note_new
+from server.workers import Workers, listed, new_containers, note_made, note_new
 
 LONG_BOOT = 0.4
 """Seconds from start to first answer, from which on an application does not listen before its address is refused."""
@@ -175,7 +185,7 @@ class Rolling(staged.Switch):
     def _start(self, run: Run, docker: Docker, project: Project, web: WebContainers, made: Path) -> float:
         """Starts one more container of the web service than there are. Returns when that was."""
         if project.starts_at_once(run.request.services):
-            if not _new(docker, project, run.request.web, web.stale):
+            if not new_containers(docker, project, web.stale, [run.request.web]):
                 _make(run, docker, web)
         else:
             words = ("compose", "up", "-d", "--no-recreate", _one_more(run, web), run.request.web)
@@ -221,11 +231,7 @@ class Rolling(staged.Switch):
     def _look_at_all(self, rollout: Rollout, docker: Docker, made: Path, image: str) -> None:
         """At the end: each service runs the release."""
         run = rollout.run
-        there = listing(docker, rollout.project.name)
-        for service in run.request.services:
-            if not there.of(service):
-                raise failure_with_logs(run, docker, f"The service '{service}' has no container.")
-        containers = there.of(*run.request.services)
+        containers = require_containers(run, docker, rollout.project.name).of(*run.request.services)
         look_at(run, docker, containers, image)
         note_made(made, containers)
         rollout.note_targets(docker)
@@ -355,10 +361,6 @@ def _make(run: Run, docker: Docker, web: WebContainers) -> None:
     """One more container of the web service; it does not start yet."""
     words = ("compose", "create", "--no-recreate", _one_more(run, web), run.request.web)
     docker.must(*words, failing=f"A new container of '{run.request.web}' cannot be made.")
-
-
-def _new(docker: Docker, project: Project, service: str, earlier: Collection[str]) -> list[str]:
-    return [container for container in listing(docker, project.name).of(service) if container not in earlier]
 
 
 def _starts_slowly(run: Run) -> bool:

@@ -13,7 +13,7 @@ from server.bringing_up import bring_up, start_missing
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
 from server.errors import Failure, Refusal, StepError, Terminated, Told
-from server.health import Gate, await_health, failure_with_logs, image_id, look_at, settle
+from server.health import Gate, await_health, image_id, look_at, require_containers, settle
 from server.placement import require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
@@ -41,10 +41,7 @@ class Switch:
         run, docker = rollout.run, rollout.run.begin(StepName.UP)
         bring_up(run, docker, rollout.project)
         docker = run.begin(StepName.GATE)
-        there = listing(docker, rollout.project.name)
-        for service in run.request.services:
-            if not there.of(service):
-                raise failure_with_logs(run, docker, f"The service '{service}' has no container.")
+        there = require_containers(run, docker, rollout.project.name)
         web, gate = there.of(run.request.web), Gate.of(run.request.health)
         watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
         rollout.note_targets(docker)

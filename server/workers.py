@@ -148,11 +148,16 @@ def note_made(file: Path, containers: Sequence[str]) -> None:
         lines.write("".join(f"{container}\n" for container in containers))
 
 
+def new_containers(docker: Docker, project: Project, earlier: Collection[str], services: Sequence[str]) -> list[str]:
+    """The services' containers that were not there earlier."""
+    return [container for container in listing(docker, project.name).of(*services) if container not in earlier]
+
+
 def note_new(
     docker: Docker, project: Project, file: Path, earlier: Collection[str], services: Sequence[str]
 ) -> list[str]:
     """The services' containers that were not there earlier, which the file lists from now on. Raises Failure."""
-    new = [container for container in listing(docker, project.name).of(*services) if container not in earlier]
+    new = new_containers(docker, project, earlier, services)
     if not new:
         raise docker.failure(f"Compose has made no container of {' '.join(services)}.")
     note_made(file, new)
