@@ -86,7 +86,8 @@ def _marked(settings: BaseModel) -> Iterator[tuple[str, Any]]:
     """The keys whose value is part of the specification."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if any(isinstance(mark, Rollout) and mark.otherwise is None for mark in field.metadata):
+        mark = next((mark for mark in field.metadata if isinstance(mark, Rollout)), None)
+        if mark and mark.otherwise is None and not (mark.when_set and value == field.get_default()):
             yield str(field.alias), value
         for group in value if isinstance(value, tuple) else (value,):
             if isinstance(group, BaseModel):

@@ -56,12 +56,16 @@ class Rollout:
     """Marks a key whose change is a rollout.
 
     otherwise: how it becomes one, where its value is not part of the rollout's specification; for the reference
+    when_set:  its default is no part of the specification: a key that came later changes nothing for who does not set
+               it
     """
 
     otherwise: str | None = None
+    when_set: bool = False
 
 
 ROLLOUT = Rollout()
+ROLLOUT_WHEN_SET = Rollout(when_set=True)
 
 
 @dataclass(frozen=True)
