@@ -60,6 +60,12 @@ class Source:
     warnings: tuple[str, ...]
 
     @property
+    def described(self) -> str:
+        """The commit, in a few words."""
+        revision = self.labels.get("org.opencontainers.image.revision", "")
+        return f"commit {revision[:12] or self.tree[:12]} of {self.checkout.name}"
+
+    @property
     def labelled_target(self) -> str | None:
         """The stage to build of the exported Dockerfile."""
         return LABELLED if self.target else None

@@ -49,7 +49,7 @@ def main(arguments: list[str], text: str | None = None, program: Path | None = N
 
     arguments: the step's name
     text:      the request; by default it is on standard input
-    program:   for `install`: the directory in which this program was unpacked
+    program:   the directory in which this program was unpacked, where it was brought for this one step
     """
     _prepare_process()
     try:
@@ -63,10 +63,7 @@ def main(arguments: list[str], text: str | None = None, program: Path | None = N
         return 2
     output = Output(str(step), Path(os.devnull), keeps_log=False)
     try:
-        _enter(request)
-        if step is StepName.INSTALL:
-            return _install(request, output, program)
-        return _run(step, request, output)
+        return _begin(step, request, output, program)
     except StepError as error:
         output.report(error)
     except Terminated as error:
@@ -109,6 +106,15 @@ def _terminate(number: int, _frame: Any) -> None:
     raise Terminated(number)
 
 
+def _begin(step: StepName, request: Request, output: Output, program: Path | None) -> int:
+    _enter(request)
+    if step is StepName.INSTALL:
+        return _install(request, output, program)
+    if step is StepName.FACTS:
+        return _tell_facts(request, output)
+    return _run(step, request, output)
+
+
 def _enter(request: Request) -> None:
     """Into the project's directory, without what would make Compose do other things than for a person there."""
     try:
@@ -131,6 +137,15 @@ def _install(request: Request, output: Output, program: Path | None) -> int:
         output.log.touch()
         phase = Phase.begin(str(StepName.INSTALL), request.limits[StepName.INSTALL])
         install(Run(StepName.INSTALL, request, output, Docker(output, phase)), Path(scratch), program or Path())
+    return 0
+
+
+def _tell_facts(request: Request, output: Output) -> int:
+    """Without the lock, and without a trace: nothing is written."""
+    from server import facts  # noqa: PLC0415 - as above
+
+    phase = Phase.begin(str(StepName.FACTS), request.limits[StepName.FACTS])
+    print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase))))
     return 0
 
 

@@ -46,6 +46,10 @@ class Project:
         dependencies = self.services[service].dependencies if service in self.services else {}
         return [name for name, how in dependencies.items() if name not in ours and how != COMPLETED]
 
+    def is_awaited(self, service: str) -> bool:
+        """Whether others start when this one has ended well."""
+        return any(other.dependencies.get(service) == COMPLETED for other in self.services.values())
+
     def needed_workers(self, services: Sequence[str]) -> list[str]:
         """Those of the services, without the first, that others depend on."""
         # Compose adds to depends_on what links, volumes_from and network_mode need.

@@ -72,6 +72,8 @@ class StepName(Word):
     # Steps after it.
     AFTER_UP = "after-up"
     PURGE = "purge"
+    # No part of a rollout, and changes nothing.
+    FACTS = "facts"
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,13 @@ class Image:
     repository: str
     tag: str
     digest: str
+
+    @classmethod
+    def parse(cls, text: str) -> Optional["Image"]:
+        """From repository:tag@digest; None where that is something else."""
+        named, _, digest = text.partition("@")
+        repository, _, tag = named.rpartition(":")
+        return cls(repository, tag, digest) if repository and tag and digest else None
 
     def __str__(self) -> str:
         """repository:tag@digest, as Docker and Compose write it."""
@@ -288,6 +297,6 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             return hint(value)
         except ValueError:
             pass
-    elif hint in (str, int, bool) and type(value) is hint:
+    elif hint in (str, int, bool, float) and type(value) is hint:
         return value
     raise RequestError(f"{path}: it is not of the type that is expected")

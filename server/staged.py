@@ -190,6 +190,9 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
     run.say(f"{name} serves; the site did not answer for {downtime:.1f} s{over}")
+    usual = releases.usual_downtime(run)
+    if usual:
+        run.say(f"usual here: {usual[0]:.1f} s (median of {usual[1]})")
 
 
 def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:
