@@ -28,7 +28,9 @@ def main() -> None:
             kept_file.check_rolling(stack.app.services)
     announcement = Announcement(stack, kept_file)
     image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry, announcement.make))
-    rollout = ComposeRollout(server.name, ComposeRolloutArgs(image.image, server, stack, kept_file))
+    rollout = ComposeRollout(
+        server.name, ComposeRolloutArgs(image.image, server, stack, kept_file, announcement.previous(server))
+    )
     pulumi.export("release", rollout.release)
     pulumi.export("url", server.url)
     pulumi.export("downtimeSeconds", rollout.downtime_seconds)

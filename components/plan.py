@@ -20,6 +20,7 @@ from release.plan import Past, Plan, Target
 from release.program import Program
 from release.reference import ImageReference
 from release.source import Source
+from server.request import Image
 
 APPROVED = "RELEVE_APPROVED"
 """The environment variable with the fingerprint of the plan that was approved."""
@@ -54,6 +55,11 @@ class Announcement:
                 f"this is not what was approved: {APPROVED} is {approved}, and the plan is {made.fingerprint}:\n"
                 f"{made.text()}\nNothing was built or changed. Preview again, and have that approved."
             )
+
+    def previous(self, server: ServerSettings) -> str:
+        """The tag that a server runs now, if another one is to follow it; "" for none."""
+        image = Image.parse(Past.of(server.name, self.outputs).release)
+        return image.tag if image and image.tag != self.settings.tag else ""
 
     def _published(self, source: Source | None) -> str | None:
         """The digest of an image that this stack has built of this source, and has given this tag; None: it has not."""

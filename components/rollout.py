@@ -13,6 +13,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import remote
 
+from components.notices import Notices
 from configuration.keys import specification, specified
 from configuration.tree import ServerSettings, Settings
 from release import environment, steps
@@ -40,12 +41,14 @@ class ComposeRolloutArgs:
     settings:     the whole configuration of the stack
     compose_file: the Compose file that the repository keeps, in which the image can be set; or None: the server's own
                   is edited
+    previous:     the tag that serves when the rollout begins, for who wants to go back; "" for none
     """
 
     image: pulumi.Output[ImageReference]
     server: ServerSettings
     settings: Settings
     compose_file: ComposeFile | None
+    previous: str = ""
 
 
 class ComposeRollout(pulumi.ComponentResource):
@@ -67,6 +70,7 @@ class ComposeRollout(pulumi.ComponentResource):
         self._args = args
         self._program = Program.read(SERVER)
         self._environment = self._fingerprint_environment()
+        self._notices = Notices(name, args.settings, args.server, args.previous)
         delivery = args.image.apply(lambda image: steps.delivery_of(args.settings, args.compose_file, image))
         self._name_dependants()
 
@@ -174,6 +178,7 @@ class ComposeRollout(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=depends_on,
+                hooks=self._notices.hooks(step),
                 # A changed key, program or timeout alone would run this one step again, outside the chain.
                 ignore_changes=["connection", "create", "stdin", "addPreviousOutputInEnv"],
             ),

@@ -10,6 +10,7 @@ from operations import stack as stacks
 from operations.command import console, failing_in_words, json_option, print_json, stack_option
 from operations.server import NotReached
 from operations.stack import Stack
+from release import notification
 from server.drift import Difference
 
 FOUND = 2
@@ -19,8 +20,9 @@ FOUND = 2
 @click.command()
 @stack_option
 @json_option
+@click.option("--notify", is_flag=True, help="Tell those of notify.urls what differs.")
 @failing_in_words
-def drift(stack: str | None, *, as_json: bool) -> None:
+def drift(stack: str | None, *, as_json: bool, notify: bool) -> None:
     """Say what is no longer as it was released.
 
     Status 0: nothing; 2: something, which is named. What it finds is changed by a rollout of the same release, where it
@@ -35,6 +37,10 @@ def drift(stack: str | None, *, as_json: bool) -> None:
         shown.print(f"[bold]{name}[/bold]  " + ("" if items else "as it was released"))
         for item in items:
             shown.print(f"  [yellow]{item.item}[/yellow]: {item.what}")
+    if notify and any(found.values()):
+        told = {name: [f"{it.item}: {it.what}" for it in items] for name, items in found.items()}
+        for problem in notification.send(loaded.settings.notify, notification.drifted(loaded.name, told)):
+            click.echo(f"warning: nobody was told there: {problem}", err=True)
     if any(found.values()):
         raise SystemExit(FOUND)
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e.conftest import Deployment
 from tests.e2e.harness import Application, Project, Result
+from tests.unit.sinks import webhook
 
 pytestmark = pytest.mark.e2e
 
@@ -36,7 +37,7 @@ def everything(application: Application) -> str:
     """Every file of the project with its date, and every container with its state."""
     files = application.sandbox.as_root("find", application.directory, "-printf", "%p %T@ %s %m\n")
     ids = application.sandbox.on_server("docker", "ps", "-aq", "--no-trunc").split()
-    states = application.sandbox.on_server("docker", "inspect", "--format", "{{.Id}} {{json .State}}", *sorted(ids))
+    states = application.sandbox.on_server("docker", "inspect", "--format", "{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.RestartCount}}", *sorted(ids))
     return "\n".join(sorted(files.splitlines())) + states
 
 
@@ -158,3 +159,25 @@ def test_rollback_proposes_the_release_before_sets_its_tag_and_rolls_it_out(
     assert application.serves("1.0.0")
     assert "releve:tag: 1.0.0" in project.stack_file.read_text()
     project.set("tag", "1.0.0")
+
+
+def test_whoever_is_to_be_told_is_told_of_a_release_and_of_one_that_was_put_back(
+    released: Deployment, put_back: None
+) -> None:
+    application, project = released
+    with webhook() as (port, posted):
+        # The second takes nothing, which changes no outcome.
+        project.config["releve:notify"] = {"urls": [f"json://127.0.0.1:{port}/", "json://127.0.0.1:1/"]}
+        version = application.fresh_version()
+        done = project.release(version)
+        assert "warning: nobody was told there: notify.urls[1] (json)" in done.output
+        assert re.search(rf"server\d serves {version} at", done.output)
+        assert "to go back: pulumi config set tag" in done.output
+        project.set("tag", application.fresh_version("--broken", "boot"))
+        assert not project.up().succeeded
+        assert application.serves(version)
+    titles = [message["title"] for message in posted]
+    assert titles == [
+        f"{project.stack}: {version} serves",
+        f"{project.stack}: {project.config['releve:tag']} was put back",
+    ]

@@ -165,9 +165,7 @@ def test_pending_migrations_run_under_a_dump_and_an_older_release_is_refused_aft
 
 def test_a_dump_can_be_made_at_any_time(deployment: Deployment) -> None:
     application, project, _ = serving(deployment)
-    done = application.sandbox.run(
-        project.directory, "./releve", "backup", "-s", project.stack
-    )
+    done = application.sandbox.run(project.directory, "./releve", "backup", "-s", project.stack)
     assert done.succeeded, done.output
     dump = re.findall(r"dumped the database to (\S+-on-demand\.dump),", done.output)[0]
     assert application.sandbox.on_server("stat", "-c", "%a", f"{application.directory}/{dump}").strip() == "600"

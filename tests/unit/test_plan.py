@@ -55,7 +55,7 @@ def state(of: Target, *, kept: str = "", stdout: dict[str, str] | None = None) -
     """The resources that a finished rollout of `of` has left, by URN, with words of the preview's in the triggers."""
     start = "urn:pulumi:prod::releve::releve:index:ComposeRollout"
     settings = of.settings
-    triggers = [settings.tag, of.digest, of.specification, *of.environment]
+    triggers = [settings.tag, str(of.digest), of.specification, *of.environment]
     said = {"purge": f"purge: kept: {kept} (0.1 s)", **(stdout or {})}
     resources: dict[str, Any] = {
         f"{start}$command:remote:Command::s1-install": {
