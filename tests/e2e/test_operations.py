@@ -37,7 +37,8 @@ def everything(application: Application) -> str:
     """Every file of the project with its date, and every container with its state."""
     files = application.sandbox.as_root("find", application.directory, "-printf", "%p %T@ %s %m\n")
     ids = application.sandbox.on_server("docker", "ps", "-aq", "--no-trunc").split()
-    states = application.sandbox.on_server("docker", "inspect", "--format", "{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.RestartCount}}", *sorted(ids))
+    state = "{{.Id}} {{.State.Status}} {{.State.StartedAt}} {{.RestartCount}}"
+    states = application.sandbox.on_server("docker", "inspect", "--format", state, *sorted(ids))
     return "\n".join(sorted(files.splitlines())) + states
 
 
