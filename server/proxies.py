@@ -6,14 +6,14 @@ not refused but waited for.
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.commands import Docker
 from server.containers import Container, containers_from, inspect
+from server.nginx import Lookups, lookups_of
 from server.run import Run
 
 UNKNOWN_PROXY = 2.0
@@ -24,44 +24,12 @@ _WORKER = b"nginx: worker process"
 
 
 @dataclass(frozen=True)
-class Lookups:
-    """What an nginx does with a name.
-
-    asks:  it asks for the name again by itself; otherwise it looks it up when it reads its configuration
-    keeps: it may keep connections open to what it has looked up once
-    """
-
-    asks: bool
-    keeps: bool
-
-
-@dataclass(frozen=True)
 class Proxy:
     """An nginx that passes requests to the web service."""
 
     id: str
     name: str
     lookups: Lookups
-
-
-def lookups_of(configuration: str, names: Iterable[str]) -> Lookups | None:
-    """What an nginx does with these names, from its whole configuration (`nginx -T`); None.
-
-    It passes nothing to them.
-    """
-    name = "(?:" + "|".join(re.escape(one) for one in names) + ")"
-    once = re.compile(rf"_pass[ \t]+(?:[a-z]+://)?{name}[:/;]|(?:^|[{{; \t])server[ \t]+{name}[:; \t]")
-    # In a variable, or in a map that gives one.
-    named = re.compile(rf"[ \t\"/]{name}[:/;\" \t]")
-    asks = keeps = False
-    for commented in configuration.splitlines():
-        line = re.sub(r"(^|[ \t])#.*", "", commented)
-        if once.search(line):
-            keeps = True
-            asks = asks or re.search(r"[ \t]resolve[ \t;]", line) is not None
-        elif named.search(line) and "server_name" not in line:
-            asks = True
-    return Lookups(asks, keeps) if asks or keeps else None
 
 
 def find(run: Run, docker: Docker, container: str) -> list[Proxy]:

@@ -10,37 +10,11 @@ from server.errors import Refusal
 from server.former import name_of
 from server.output import fit
 from server.project import COMPLETED, Project, Service, settings_hash
-from server.proxies import Lookups, lookups_of
 from server.public import down
 from server.pull import asset_mount
 from server.request import Assets
 
 pytestmark = pytest.mark.unit
-
-ASKED = "resolver 127.0.0.11 valid=1s;\nserver {\n  location / { set $app web; proxy_pass http://$app:3000; }\n}\n"
-LITERAL = "upstream app {\n  server web:3000;\n}\nserver { location / { proxy_pass http://app; } }\n"
-
-
-@pytest.mark.parametrize(
-    ("configuration", "lookups"),
-    [
-        (ASKED, Lookups(asks=True, keeps=False)),
-        (LITERAL, Lookups(asks=False, keeps=True)),
-        (LITERAL.replace("3000;", "3000 resolve;"), Lookups(asks=True, keeps=True)),
-        (ASKED + LITERAL, Lookups(asks=True, keeps=True)),
-        ("location / { proxy_pass http://web:3000; }", Lookups(asks=False, keeps=True)),
-        ("location / { proxy_pass http://shop-web-1:3000/x; }", Lookups(asks=False, keeps=True)),
-        (f"# server web:3000;\n{ASKED}", Lookups(asks=True, keeps=False)),
-        ("map $host $app { default web; }", Lookups(asks=True, keeps=False)),
-        ("location / { proxy_pass http://website:3000; }\nserver_name web;", None),
-        ("location / { proxy_pass http://webXmin:3000; }", None),
-    ],
-)
-def test_what_an_nginx_does_with_a_name_is_read_from_its_configuration(
-    configuration: str, lookups: Lookups | None
-) -> None:
-    assert lookups_of(configuration, ["web", "shop-web-1", "web.min"]) == lookups
-
 
 UP, DOWN = "   up     20240101000000  Create visits\n", "  down    20240701000000  Add note\n"
 NO_FILE = "   up     20240801000000  ********** NO FILE **********\n"
