@@ -142,11 +142,12 @@ def look_at(run: Run, docker: Docker, ids: Sequence[str], image: str, tried: Seq
 
 def _processes(containers: Sequence[Container]) -> list[int]:
     # An Engine elsewhere, in a virtual machine for one, means other processes by these numbers.
-    shown = [container.process for container in containers if container.process and _is_here(container)]
+    shown = [container.process for container in containers if container.process and is_shown_here(container)]
     return shown if len(shown) == len(containers) else []
 
 
-def _is_here(container: Container) -> bool:
+def is_shown_here(container: Container) -> bool:
+    """Whether this server shows the container's process."""
     try:
         return container.id in Path(f"/proc/{container.process}/cgroup").read_text()
     except OSError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server import releases
+from server import proxies, releases
 from server.bringing_up import start_missing
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
@@ -63,7 +63,9 @@ def verify(run: Run) -> None:
     docker = run.begin(StepName.GATE)
     there = require_containers(run, docker, project.name)
     watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
-    await_health(run, docker, Gate.of(run.request.health), watch, there.of(run.request.web))
+    web = there.of(run.request.web)
+    await_health(run, docker, Gate.of(run.request.health), watch, web)
+    proxies.tell(run, docker, proxies.find(run, docker, web[0]), web[0])
     releases.forget_live(run)
     releases.record(run, "released")
     health = run.request.health

@@ -69,34 +69,21 @@ class WebContainers:
 class Rolling(staged.Switch):
     """How the new release's containers take the place of the old ones: beside them.
 
-    proxies:  those of the web service, None as long as they are not known
     image:    that of this server's iptables, None where it has none or was not looked for
     refusers: proxy → what makes it refuse connections
     """
 
-    proxies: list[Proxy] | None = None
     image: str | None = None
     refusers: dict[str, Refuser] = field(default_factory=dict)
-    finding: Background[None] | None = None
     publishing: Background[None] | None = None
     replacing: Background[None] | None = None
     telling: Background[None] | None = None
 
-    def before(self, run: Run, candidate: Candidate) -> None:
-        """Proxies are looked for."""
-
-        def find() -> None:
-            running = listing(run.docker, candidate.project.name).of(run.request.web, states=("running",))
-            if running:
-                self.proxies = proxies.find(run, run.docker, running[0])
-                self.image = iptables_image(run.docker)
-
-        self.finding = Background(find)
-
-    def require(self) -> None:
-        """Raises Failure where a proxy could not be reloaded."""
-        if self.finding:
-            self.finding.result()
+    def find(self, run: Run, candidate: Candidate) -> None:
+        """And what makes them refuse connections."""
+        super().find(run, candidate)
+        if self.proxies is not None:
+            self.image = iptables_image(run.docker)
 
     def publish(self, rollout: Rollout) -> None:
         """Begins to publish; that is waited for before anything of the new release starts."""

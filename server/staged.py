@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from server import assets, database, releases, transaction
+from server import assets, database, proxies, releases, transaction
+from server.background import Background
 from server.bringing_up import bring_up, start_missing
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
@@ -17,20 +19,42 @@ from server.health import Gate, await_health, image_id, look_at, require_contain
 from server.placement import require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
+from server.proxies import Proxy
 from server.public import Downtime, look, look_before
 from server.request import Migrations, StepName
 from server.run import Run, read_line
 from server.transaction import Rollout
 
 
+@dataclass
 class Switch:
-    """How the new release's containers take the place of the old ones: they stop first."""
+    """How the new release's containers take the place of the old ones: they stop first.
+
+    proxies: those of the web service, None as long as they are not known
+    """
+
+    proxies: list[Proxy] | None = None
+    finding: Background[None] | None = None
 
     def before(self, run: Run, candidate: Candidate) -> None:
-        """What is begun before anything changes."""
+        """What is begun before anything changes: proxies are looked for."""
+        self.finding = Background(lambda: self.find(run, candidate))
+
+    def find(self, run: Run, candidate: Candidate) -> None:
+        """The proxies, as long as there is something that they pass requests to."""
+        running = listing(run.docker, candidate.project.name).of(run.request.web, states=("running",))
+        if running:
+            self.proxies = proxies.find(run, run.docker, running[0])
 
     def require(self) -> None:
-        """Raises Failure where what was begun has found that the switch cannot be made."""
+        """Raises Failure where a proxy could not be told of the new containers."""
+        if self.finding:
+            self.finding.result()
+
+    def tell(self, run: Run, docker: Docker, container: str) -> None:
+        """The proxies that do not find the web service's containers by themselves; `container` is one that answers."""
+        known = proxies.find(run, docker, container) if self.proxies is None else self.proxies
+        self.proxies = proxies.tell(run, docker, known, container)
 
     def publish(self, rollout: Rollout) -> None:
         """Makes sure that the new release's assets are published, or begins to."""
@@ -46,6 +70,7 @@ class Switch:
         watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
+        self.tell(run, docker, web[0])
         transaction.hide_maintenance_page(run)
         health = run.request.health
         run.say(
@@ -59,9 +84,12 @@ class Switch:
         docker = rollout.run.begin(StepName.GATE)
         web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
         transaction.await_old_release(rollout, docker, web)
+        self.tell(rollout.run, docker, web[0])
 
     def end(self) -> None:
         """Waits for whatever goes on in the background, in every outcome."""
+        if self.finding:
+            self.finding.wait()
 
 
 def precompile(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.nginx import Door, Lookups, doors_of, lookups_of
+from server.proxies import command_of
 
 pytestmark = pytest.mark.unit
 
@@ -104,3 +105,19 @@ def test_where_an_nginx_listens_for_a_service_is_read_from_its_configuration(
     configuration: str, doors: list[Door]
 ) -> None:
     assert doors_of(configuration, ["web"]) == doors
+
+
+@pytest.mark.parametrize(
+    ("title", "command"),
+    [
+        ("nginx", ["nginx"]),
+        ("nginx -g daemon off;", ["nginx", "-g", "daemon off;"]),
+        (
+            "/usr/sbin/nginx -c /etc/x.conf -g daemon off; pid /p;",
+            ["/usr/sbin/nginx", "-c", "/etc/x.conf", "-g", "daemon off; pid /p;"],
+        ),
+        ("nginx -gdaemon off; -p /srv/ -q", ["nginx", "-gdaemon off;", "-p", "/srv/", "-q"]),
+    ],
+)
+def test_how_an_nginx_was_started_is_what_its_first_process_calls_itself(title: str, command: list[str]) -> None:
+    assert command_of(f"nginx: master process {title}") == command
