@@ -64,7 +64,7 @@ def verify(run: Run) -> None:
     there = require_containers(run, docker, project.name)
     watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
     web = there.of(run.request.web)
-    await_health(run, docker, Gate.of(run.request.health), watch, web)
+    await_health(run, docker, Gate.of(run), watch, web)
     proxies.tell(run, docker, proxies.find(run, docker, web[0]), web[0])
     releases.forget_live(run)
     releases.record(run, "released")

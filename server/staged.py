@@ -64,9 +64,10 @@ class Switch:
         """Until the new release serves. Raises StepError."""
         run, docker = rollout.run, rollout.run.begin(StepName.UP)
         bring_up(run, docker, rollout.project)
+        run.questions.forget()  # what containers said before they were stopped
         docker = run.begin(StepName.GATE)
         there = require_containers(run, docker, rollout.project.name)
-        web, gate = there.of(run.request.web), Gate.of(run.request.health)
+        web, gate = there.of(run.request.web), Gate.of(run)
         watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
@@ -81,6 +82,7 @@ class Switch:
     def switch_back(self, rollout: Rollout, docker: Docker, project: Project) -> None:
         """Until the old release serves again; the files are its own already. Raises StepError."""
         bring_up(rollout.run, docker, project)
+        rollout.run.questions.forget()
         docker = rollout.run.begin(StepName.GATE)
         web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
         transaction.await_old_release(rollout, docker, web)
@@ -122,7 +124,7 @@ def up(run: Run, switch: Switch) -> None:
     try:
         rollout = _look_at_old(run, candidate)
         transaction.begin(run, docker, candidate, switch.require)
-        downtime = Downtime(rollout.measured_at)
+        downtime = Downtime(run.questions, run.request.health.interval, lambda: rollout.measured)
         try:
             _replace(rollout, switch)
         except (Exception, Terminated) as error:  # whatever it is, the old release is put back
@@ -140,7 +142,7 @@ def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
     current = releases.linked(run.state, "current")
     public = look_before(run, docker)
     old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
-    rollout = Rollout(run, candidate, public, current, old_health, pending=False, targets=[])
+    rollout = Rollout(run, candidate, public, current, old_health, pending=False)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
     if run.request.database.migrate and not database.need_not_ask(run, current):

@@ -14,21 +14,22 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
-from server import environment, releases
+from server import environment, releases, sockets
 from server.assets import assets_of, publish, purge
 from server.commands import Docker
-from server.containers import OneOffs, containers_from, listing, reached_at
+from server.containers import Container, OneOffs, containers_from, listing, reached_at
 from server.database import Database, remove_unfinished_dumps
 from server.errors import StepError
-from server.health import Gate, failure_with_logs
+from server.health import Gate, failure_with_logs, is_shown_here
 from server.placement import put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
-from server.public import Downtime, Public
+from server.public import Downtime, Measured, Public, Target
 from server.request import StepName
 from server.run import Run, read_line, replace_file
 
@@ -50,7 +51,7 @@ class Rollout:
 
     previous: the release that was live when it began, "" for none
     pending:  migrations are to be run
-    targets:  what is asked to measure the downtime, where there is no public address
+    measured: what is asked to measure the downtime
     """
 
     run: Run
@@ -59,33 +60,35 @@ class Rollout:
     previous: str
     old_health: OldHealth
     pending: bool
-    targets: list[str]
+    measured: Measured = field(default_factory=Measured)
 
     @property
     def project(self) -> Project:
         """As the release wants it."""
         return self.candidate.project
 
-    def measured_at(self) -> list[str]:
-        """What is asked to know whether the site answers."""
-        return [f"{self.public.url}{self.run.request.health.path}"] if self.public.url else self.targets
-
     def note_targets(self, docker: Docker) -> None:
-        """The containers that serve now are asked from now on."""
+        """The containers that serve now are looked at from now on, and asked where there is no public address."""
+        health = self.run.request.health
+        containers = inspected(docker, listing(docker, self.project.name).of(self.run.request.web))
+        targets = [Target.at(f"{self.public.url}{health.path}")]
         if self.public.url is None:
-            ids = listing(docker, self.project.name).of(self.run.request.web)
-            self.targets = targets_of(self.run, docker, ids)
+            targets = targets_of(self.run, docker, containers)
+        shown = [it.process for it in containers if is_shown_here(it) and sockets.shows(it.process)]
+        self.measured = Measured(targets, shown, health.port)
 
 
-def targets_of(run: Run, docker: Docker, ids: list[str]) -> list[str]:
-    """The health pages of containers."""
-    health = run.request.health
-    answer = docker.ask("inspect", *ids) if ids else None
-    if answer is None:
-        return []
+def inspected(docker: Docker, ids: list[str]) -> list[Container]:
+    """The containers, as many of them as there still are."""
+    return containers_from(docker.ask("inspect", *ids).text) if ids else []
+
+
+def targets_of(run: Run, docker: Docker, containers: list[Container]) -> list[Target]:
+    """The health pages of containers, which are asked as the health gate asks them."""
+    gate = Gate.of(run)
     return [
-        f"http://{address}:{health.port}{health.path}"
-        for container in containers_from(answer.text)
+        Target((container.id, address), partial(gate.ask, address))
+        for container in containers
         for address in reached_at(docker, container)
     ]
 
@@ -95,7 +98,7 @@ def old_health(run: Run, docker: Docker, project: Project) -> OldHealth:
     web = listing(docker, project.name).of(run.request.web, states=("running",))
     if not web:
         return OldHealth.NONE
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     if gate.is_answered_by(docker, web):
         return OldHealth.FULL
     return OldHealth.STATUS if gate.without_texts().is_answered_by(docker, web) else OldHealth.NONE
@@ -297,7 +300,7 @@ def await_old_release(rollout: Rollout, docker: Docker, web: list[str]) -> None:
     rollout.note_targets(docker)
     if rollout.old_health is OldHealth.NONE:
         return
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     if rollout.old_health is OldHealth.STATUS:
         gate = gate.without_texts()
     # It may be started again meanwhile, and elsewhere.
@@ -361,6 +364,7 @@ def show_maintenance_page(run: Run) -> None:
 def hide_maintenance_page(run: Run) -> None:
     """The site is back."""
     if run.request.maintenance_page:
+        run.questions.forget()  # what the page itself has answered
         page = run.directory / run.request.maintenance_page
         for path in (page, page.with_name(f"{page.name}.releve-new")):
             path.unlink(missing_ok=True)

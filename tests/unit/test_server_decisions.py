@@ -37,9 +37,12 @@ def test_what_rails_says_of_the_migrations_is_understood(status: int, said: str,
     assert state_of_migrations(status, said, errors) is state
 
 
-def test_the_site_is_down_from_an_unanswered_question_to_the_next_one() -> None:
-    assert down([(1.0, True), (1.1, False), (1.2, False), (2.0, True)], end=2.1) == pytest.approx(0.9)
-    assert down([(1.0, True), (1.5, False)], end=3.0) == pytest.approx(1.5)
+def test_the_site_ceases_to_answer_and_answers_again_in_the_middle_between_two_questions() -> None:
+    assert down([(1.0, True), (2.0, False), (2.1, False), (2.2, True)], end=3.0) == pytest.approx(0.65)
+    assert down([(1.0, True), (1.5, False)], end=3.0) == pytest.approx(1.75)
+    assert down([(1.5, False), (1.0, False), (2.0, True), (3.0, True)], end=3.0) == pytest.approx(0.75)
+    assert down([(1.0, True), (2.0, False), (2.2, True), (3.2, False), (3.4, True)], end=4) == pytest.approx(1.2)
+    assert down([(1.0, True)], end=3.0) == 0
     assert down([], end=3.0) == 0
 
 
