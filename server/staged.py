@@ -51,6 +51,11 @@ class Switch:
         if self.finding:
             self.finding.result()
 
+    def known(self) -> Sequence[Proxy]:
+        """The proxies that were found. Raises Failure as above."""
+        self.require()
+        return self.proxies or ()
+
     def tell(self, run: Run, docker: Docker, container: str) -> None:
         """The proxies that do not find the web service's containers by themselves; `container` is one that answers."""
         known = proxies.find(run, docker, container) if self.proxies is None else self.proxies
@@ -122,7 +127,7 @@ def up(run: Run, switch: Switch) -> None:
         )
     switch.before(run, candidate)
     try:
-        rollout = _look_at_old(run, candidate)
+        rollout = _look_at_old(run, candidate, switch)
         transaction.begin(run, docker, candidate, switch.require)
         downtime = Downtime(run.questions, run.request.health.interval, lambda: rollout.measured)
         try:
@@ -136,11 +141,11 @@ def up(run: Run, switch: Switch) -> None:
         switch.end()
 
 
-def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
+def _look_at_old(run: Run, candidate: Candidate, switch: Switch) -> Rollout:
     """What serves, and whether the release may follow it. Changes nothing."""
     docker, project = run.docker, candidate.project
     current = releases.linked(run.state, "current")
-    public = look_before(run, docker)
+    public = look_before(run, docker, switch.known)
     old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
     rollout = Rollout(run, candidate, public, current, old_health, pending=False)
     rollout.note_targets(docker)
@@ -162,7 +167,8 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
     run.begin(StepName.UP)
     transaction.place(rollout)
     switch.switch(rollout)
-    look(run, run.begin(StepName.VERIFY), rollout.public)
+    rollout.proxies = switch.known()
+    rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies)
 
 
 def _migrate(rollout: Rollout) -> None:
@@ -204,6 +210,7 @@ def _put_back(rollout: Rollout, error: BaseException, downtime: Downtime, switch
             switch.switch_back(rollout, docker, project)
         finally:
             switch.end()
+        rollout.proxies = switch.proxies or ()
 
     transaction.put_back(rollout, error, downtime, switch_back)
 
@@ -213,13 +220,13 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     releases.keep(run, rollout.candidate)
     releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=downtime)
     transaction.end(run)
-    name = run.image.release
+    name = f"{run.image.release} {'serves' if rollout.seen else transaction.UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
-        run.say(f"{name} serves; nothing served before")
+        run.say(f"{name}; nothing served before")
         return
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
-    run.say(f"{name} serves; the site did not answer for {downtime:.1f} s{over}")
+    run.say(f"{name}; the site did not answer for {downtime:.1f} s{over}")
 
 
 def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:

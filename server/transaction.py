@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -29,12 +29,15 @@ from server.health import Gate, failure_with_logs, is_shown_here
 from server.placement import put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
-from server.public import Downtime, Measured, Public, Target
+from server.proxies import Proxy
+from server.public import Downtime, Measured, Public, Target, look
 from server.request import StepName
 from server.run import Run, read_line, replace_file
 
 RESERVE = 2 << 20
 """Bytes that a transaction holds, so that it can be put back on a disk that it has found full."""
+UNSEEN = "runs and answers on its own address, but was not seen through a proxy"
+"""What is said of a release whose visitors may get something else."""
 
 
 class OldHealth(Enum):
@@ -52,6 +55,8 @@ class Rollout:
     previous: the release that was live when it began, "" for none
     pending:  migrations are to be run
     measured: what is asked to measure the downtime
+    proxies:  those of the web service, as far as they are known
+    seen:     whether it was seen as visitors get it
     """
 
     run: Run
@@ -61,6 +66,8 @@ class Rollout:
     old_health: OldHealth
     pending: bool
     measured: Measured = field(default_factory=Measured)
+    proxies: Sequence[Proxy] = ()
+    seen: bool = False
 
     @property
     def project(self) -> Project:
@@ -188,6 +195,8 @@ def put_back(
     run.output.complain("", f"Putting back {rollout.previous or 'what was there before'}.")
     try:
         _restore(rollout, switch_back)
+        if rollout.old_health is not OldHealth.NONE:
+            rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies, at_page=False)
     except Exception as failed:  # noqa: BLE001 - whatever it is, it is said, and the history tells of it
         run.output.report(failed if isinstance(failed, StepError) else StepError(f"{type(failed).__name__}: {failed}"))
         away = downtime.stop()
@@ -201,12 +210,17 @@ def put_back(
     _tell_about_database(run)
     releases.record(run, "restored", phase=phase, previous=rollout.previous, downtime=away)
     shutil.rmtree(run.transaction)
-    if rollout.previous:
-        run.output.complain(
-            f"The release {rollout.previous} was put back and serves. The site did not answer for {away:.1f} s."
-        )
-    else:
-        run.output.complain("What was there before was put back; nothing served.")
+    run.output.complain(_put_back_as(rollout, away))
+
+
+def _put_back_as(rollout: Rollout, away: float) -> str:
+    if not rollout.previous:
+        return "What was there before was put back; nothing served."
+    back = f"The release {rollout.previous} was put back"
+    if rollout.old_health is OldHealth.NONE:
+        return f"{back}. It did not answer before, either."
+    how = " and serves" if rollout.seen else f"; it {UNSEEN}"
+    return f"{back}{how}. The site did not answer for {away:.1f} s."
 
 
 def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -> None:

@@ -426,7 +426,7 @@ def test_whatever_fails_before_the_old_container_stops_it_is_left_alone(
     result = run(server, "up", worker_quiet=QUIET, settle=settle)
     assert result.status == 1, result
     assert message in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert server.compose_file.read_bytes() == before
     assert (server.stubs / "web").read_text() == f"{OLD}\n"
     assert f"stop {OLD}" not in events(server)
@@ -522,7 +522,7 @@ def test_the_worker_of_a_failed_release_goes_also_when_it_does_not_take_the_word
     result = run(server, "up", worker_quiet=("quiet",), settle=1)
     assert result.status == 1, result
     assert "new-worker1 cannot be told to take no more work" in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert in_order(server, f"stop {OLD}", "stop new-worker1", "rm new-worker1")
 
 
