@@ -9,10 +9,9 @@ from server.health import Gate, await_health, image_id, look_at, require_contain
 from server.in_container import in_container
 from server.placement import put_in_place, require_in_place
 from server.preparation import prepare
-from server.public import look, unknown_before
+from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
 from server.run import Run
-from server.transaction import UNSEEN
 
 STOPPED = """The services are stopped, and the Compose file names the new image. Fix the cause and run `pulumi up`
 again, or set the tag back and run it: that brings the previous release up."""

@@ -28,6 +28,8 @@ TICK = 0.1
 """Seconds between two looks whether the site answers, or whether its application still listens."""
 PATIENCE, SHORTEST_PATIENCE = 2.0, 1.0
 """Seconds that an answer may take: as long as the site answers, and from then on, unless it has taken longer before."""
+UNSEEN = "runs and answers on its own address, but was not seen through a proxy"
+"""What is said of a release whose visitors may get something else."""
 NO_ANSWER = 0
 """The status of a page that did not answer."""
 ERRORS = 500
@@ -281,6 +283,7 @@ class Downtime:
             listens = measured.listens()
             if listened and listens is False and self._is_up:
                 self._probes += [(looked, True), (now, False)]
+                self._questions.forget(*(target.whom for target in measured.targets))
             listened, looked = listens, now
             found = self._ask(measured.targets)
             # What was just asked when it was over would change the figure by little.

@@ -60,9 +60,10 @@ class Questions:
             self._said[whom] = said
             return said
 
-    def forget(self) -> None:
-        """Something has changed for all: everybody may be asked anew."""
-        self._said.clear()
+    def forget(self, *whom: Hashable) -> None:
+        """Something has changed for these, or for all where none is named: they may be asked anew."""
+        for one in whom or tuple(self._said):
+            self._said.pop(one, None)
 
 
 def wait_of(answer: Answer) -> float:

@@ -20,7 +20,7 @@ from server.placement import require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
 from server.proxies import Proxy
-from server.public import Downtime, look, look_before
+from server.public import UNSEEN, Downtime, look, look_before
 from server.request import Migrations, StepName
 from server.run import Run, read_line
 from server.transaction import Rollout
@@ -220,7 +220,7 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     releases.keep(run, rollout.candidate)
     releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=downtime)
     transaction.end(run)
-    name = f"{run.image.release} {'serves' if rollout.seen else transaction.UNSEEN}"
+    name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
         run.say(f"{name}; nothing served before")
         return

@@ -30,14 +30,12 @@ from server.placement import put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
 from server.proxies import Proxy
-from server.public import Downtime, Measured, Public, Target, look
+from server.public import UNSEEN, Downtime, Measured, Public, Target, look
 from server.request import StepName
 from server.run import Run, read_line, replace_file
 
 RESERVE = 2 << 20
 """Bytes that a transaction holds, so that it can be put back on a disk that it has found full."""
-UNSEEN = "runs and answers on its own address, but was not seen through a proxy"
-"""What is said of a release whose visitors may get something else."""
 
 
 class OldHealth(Enum):

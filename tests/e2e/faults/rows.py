@@ -81,8 +81,11 @@ WHERE = {
 POLLED = frozenset({SubStep.GATE, SubStep.VERIFY})
 """What is asked again when it fails or gives no answer: the fault lasts."""
 
-STOPPED = frozenset({SubStep.STOP, SubStep.DUMP, SubStep.MIGRATE, SubStep.TASK, SubStep.PUBLISH, SubStep.UP})
-"""Where the application may be stopped: a program that is killed there leaves it so, until the next run."""
+AWAY = frozenset({SubStep.STOP, SubStep.DUMP, SubStep.MIGRATE, SubStep.TASK, SubStep.PUBLISH, SubStep.UP, SubStep.GATE})
+"""Where the application may be stopped, or nginx not told where it is now.
+
+A program that is killed there leaves it so, until the next run.
+"""
 
 
 @dataclass(frozen=True)

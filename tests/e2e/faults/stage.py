@@ -25,6 +25,8 @@ OLD, NEW = "1.0.0", "1.1.0"
 """The new release brings a migration."""
 
 MIGRATION = "20240801000000"
+LITERAL = CHECKOUT / "tests/e2e/nginx-literal.conf"
+"""Of an nginx that looks the application's name up when it reads its configuration."""
 
 
 class Run:
@@ -66,6 +68,10 @@ class Stage:
             self.project.release(version)
             self.assets[version] = set(self.application.asset_statuses())
         assert self.assets[OLD] != self.assets[NEW]
+        # Containers that come back have other addresses: whoever forgets to tell this nginx is found out.
+        self.application.write(LITERAL.read_text(), "config/nginx/default.conf")
+        nginx = self.application.containers()["nginx"]
+        self.sandbox.on_server("docker", "exec", nginx, "nginx", "-s", "reload")
 
     # ------------------------------------------------------------------------------------------------ rolling out
 
