@@ -169,8 +169,8 @@ def _workers(docker: Docker, container: str) -> list[str]:
 
 def _asked_for(docker: Docker, container: str) -> list[tuple[str, str]]:
     """The processes of a container, and what they call themselves, from Docker."""
-    lines = docker.ask("top", container, "-o", "pid,args").text.splitlines()
-    return [(process, title) for process, _, title in (line.strip().partition(" ") for line in lines)]
+    lines = (line.split(None, 1) for line in docker.ask("top", container, "-o", "pid,args").text.splitlines())
+    return [(line[0], line[1].rstrip()) for line in lines if len(line) == 2]  # noqa: PLR2004
 
 
 def _titles() -> list[tuple[Path, str]]:

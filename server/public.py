@@ -98,8 +98,9 @@ def _is_well_through(run: Run, docker: Docker, proxies: Iterable[Proxy]) -> bool
     health = run.request.health
     for proxy in proxies:
         for address, door in product(proxy.addresses, proxy.doors):
-            named = {"Host": door.host} if door.host else {}
-            headers = {**named, **forwarded_headers(health)}
+            headers = forwarded_headers(health)
+            if door.host and not any(name.lower() == "host" for name in headers):
+                headers = {**headers, "Host": door.host}
             answer = _visit(docker, f"http://{address}:{door.port}{health.path}", headers)
             if answer and problem_of(answer, health.status, health.contains) is None:
                 return True
@@ -344,7 +345,8 @@ def any_serves(targets: Iterable[Target]) -> bool:
     """Whether one of them gives an answer that is none of a broken server, and not the proxy's regret."""
     for target in targets:
         try:
-            if target.question(PATIENCE).status < ERRORS:
+            answer = target.question(PATIENCE)
+            if answer.status < ERRORS or wait_of(answer):
                 return True
         except NoAnswer:
             continue

@@ -17,6 +17,7 @@ from release.reference import ImageReference
 from server.request import (
     Assets,
     AssetsFrom,
+    Check,
     Database,
     Delivery,
     Health,
@@ -37,7 +38,8 @@ SERVER = ServerSettings.model_construct(
     name="server1", host="192.0.2.1", user="deploy", host_key="", url="https://fab.example.org"
 )
 HEALTH = HealthSettings.model_validate(
-    {"path": "/health", "contains": ['"postgresql":true'], "headers": {"X-A": "b c"}, "timeout": 90}
+    {"path": "/health", "contains": ['"postgresql":true'], "headers": {"X-A": "b c"}, "timeout": 90, "interval": 5}
+    | {"checks": [{"path": "/status", "status": 204, "contains": ["ok"], "headers": {"X-B": "c"}}]}
 )
 COMPILE = ("bundle", "exec", "rails", "assets:precompile")
 
@@ -146,6 +148,8 @@ def test_the_health_gate_is_passed_on_whole() -> None:
         headers={"X-A": "b c"},
         url="https://fab.example.org",
         settle=10,
+        interval=5,
+        checks=(Check("/status", 204, ("ok",), {"X-B": "c"}),),
         log_files=("/var/log/app.log",),
     )
 
