@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from server import assets, database, releases, transaction
+from server import assets, database, migrations, releases, transaction
 from server.bringing_up import bring_up, start_missing
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
@@ -115,10 +115,10 @@ def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
     rollout = Rollout(run, candidate, public, current, old_health, pending=False, targets=[])
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    if run.request.database.migrate and not database.need_not_ask(run, current):
+    if run.request.database.migrate and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, "Nothing was stopped.")
-        rollout.pending = database.are_pending(run, docker, candidate.compose)
+        rollout.pending = migrations.are_pending(run, docker, candidate.compose)
     return rollout
 
 
@@ -144,7 +144,7 @@ def _migrate(rollout: Rollout) -> None:
         docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
         run.say(f"stopped {' '.join(services)}")
     dump = where.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
-    database.migrate(run, run.begin(StepName.MIGRATE), compose, dump)
+    migrations.migrate(run, run.begin(StepName.MIGRATE), compose, dump)
 
 
 def publish(rollout: Rollout) -> None:

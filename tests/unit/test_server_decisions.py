@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from server.containers import Mount, containers_from, mount_option
-from server.database import State, state_of_migrations
 from server.errors import Refusal
 from server.former import name_of
+from server.migrations import State, state_of_migrations
 from server.output import fit
 from server.project import COMPLETED, Project, Service, settings_hash
 from server.proxies import Lookups, lookups_of
