@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from server.commands import Docker
 from server.containers import Compose, OneOffs
 from server.database import newest_dump
-from server.errors import Refusal
+from server.errors import Failure, Refusal
+from server.output import COLOURS
 from server.releases import directory_of, schema
 from server.request import Migrations, Strategy
 from server.run import Run, read_line, replace_file
 
 NONE, PENDING = 0, 3
 """What app.pending says by its status; anything else is a failure."""
-_ROW = re.compile(r"\s*(up|down)\s+(\d+)\s+(.*)")
-_NO_FILE = re.compile(r"\*+ NO FILE \*+\s*")
+_LINE = re.compile(r"\s*(up|down)\s+(\d+)\s+(.*)")
+_NAME = re.compile(r"database: (.+)")
+_HEADING = re.compile(r"\s*Status\s+Migration ?ID\b.*")
+_NO_FILE = "********** NO FILE **********"
+_NO_TABLE = "Schema migrations table does not exist yet"
+"""Rails' own words, since 5.0. It ends there, with status 1: databases after this one are not looked at."""
+_RAILS = ("bundle", "exec", "rails")
+_STATUS = "db:migrate:status"
+_STATUS_OF_ONE = re.compile(rf"\b{_STATUS}:(\S+)")
 
 
 class State(Enum):
@@ -31,17 +41,72 @@ class State(Enum):
     UNKNOWN = "cannot be told"
 
 
-def state_of_migrations(status: int, said: str, errors: str) -> State:
-    """What `rails db:migrate:status` means. errors: what it, or the entrypoint, said besides."""
-    if status != 0:
-        # Rails' own words, since 5.0.
-        return State.NO_TABLES if "Schema migrations table does not exist yet" in errors else State.UNKNOWN
-    rows = [(row[1], row[3]) for row in map(_ROW.fullmatch, said.splitlines()) if row]
-    if any(_NO_FILE.fullmatch(name) for what, name in rows if what == "up"):
+@dataclass(frozen=True)
+class Migrated:
+    """What one database has of migrations.
+
+    name:    the database's, "" where Rails says none
+    known:   the versions that the release has a file for → whether the database has them
+    without: the versions of the database that the release has no file for
+    """
+
+    name: str
+    known: dict[int, bool]
+    without: frozenset[int]
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the release has migrations that the database lacks."""
+        return not all(self.known.values())
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the database has newer ones than the release: applications delete the files of old ones.
+
+        Where there are no files at all the tables are not made by migrations.
+        """
+        return bool(self.known) and any(version > max(self.known) for version in self.without)
+
+
+def migrated(said: str) -> tuple[Migrated, ...]:
+    """The databases that `rails db:migrate:status` lists, whatever else is printed around and between."""
+    found: dict[str, list[tuple[str, int, bool]]] = {}
+    name = ""
+    for line in COLOURS.sub("", said).splitlines():
+        if named := _NAME.fullmatch(line.strip()):
+            name = named[1]
+        elif _HEADING.fullmatch(line):
+            found.setdefault(name, [])
+        elif row := _LINE.fullmatch(line):
+            # Of the same database twice, with the files of different directories, either may lack what the other has.
+            found.setdefault(name, []).append((row[1], int(row[2]), _NO_FILE in row[3]))
+    return tuple(_migrated(name, rows) for name, rows in found.items())
+
+
+def _migrated(name: str, rows: Sequence[tuple[str, int, bool]]) -> Migrated:
+    known = {version: what == "up" for what, version, no_file in rows if not no_file}
+    return Migrated(name, known, frozenset(version for _, version, no_file in rows if no_file) - set(known))
+
+
+def lacks_table(said: str) -> bool:
+    """Whether Rails says that a database has no table of migrations."""
+    return _NO_TABLE in said
+
+
+def state_of(databases: Sequence[Migrated], *, lacking: bool, compatible: bool) -> State:
+    """What these make together.
+
+    lacking:    another database has no table of migrations; beside others these are to be run
+    compatible: a release may run on a database that is ahead of it
+    """
+    if not databases:
+        return State.NO_TABLES if lacking else State.UNKNOWN
+    ahead = any(database.is_ahead for database in databases)
+    if ahead and not compatible:
         return State.AHEAD
-    if any(what == "down" for what, _ in rows):
+    if lacking or any(database.is_pending for database in databases):
         return State.PENDING
-    return State.NONE if rows else State.UNKNOWN
+    return State.AHEAD if ahead else State.NONE
 
 
 def are_pending(run: Run, docker: Docker, compose: Compose) -> bool:
@@ -78,23 +143,56 @@ def need_not_ask(run: Run, current: str) -> bool:
 
 
 def _ask(run: Run, docker: Docker, compose: Compose) -> State:
-    asked, oneoffs = run.request.database, OneOffs.of(run.request)
-    command = asked.pending or ("bundle", "exec", "rails", "db:migrate:status")
-    said = run.scratch / "pending"
-    before = run.output.log.stat().st_size
-    with said.open("wb") as file:
-        status = oneoffs.run(docker, compose, "pending", run.request.web, *command, stdout=file)
-    errors = run.output.logged(before)
-    text = said.read_text(errors="replace")
-    run.output.append(text.encode(errors="replace"))
-    if asked.pending:
-        state = {NONE: State.NONE, PENDING: State.PENDING}.get(status, State.UNKNOWN)
-    else:
-        state = state_of_migrations(status, text, errors)
+    if not run.request.database.pending:
+        return _ask_rails(run, docker, compose)
+    status, _ = _answer(run, docker, compose, *run.request.database.pending)
+    if status not in (NONE, PENDING):
+        raise _unknown(docker, status, "app.pending")
+    return State.PENDING if status == PENDING else State.NONE
+
+
+def _ask_rails(run: Run, docker: Docker, compose: Compose) -> State:
+    status, said = _answer(run, docker, compose, *_RAILS, _STATUS)
+    databases, lacking = migrated(said), lacks_table(said)
+    if status != 0 and not lacking:
+        raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
+    if lacking and not databases:
+        databases = _ask_for_each(run, docker, compose)
+    state = state_of(databases, lacking=lacking, compatible=run.request.database.migrations is Migrations.COMPATIBLE)
     if state is State.UNKNOWN:
-        message = f"Whether migrations are pending cannot be told: status {status} (app.pending)."
-        raise docker.failure(message, "Nothing was stopped.")
+        raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
     return state
+
+
+def _ask_for_each(run: Run, docker: Docker, compose: Compose) -> tuple[Migrated, ...]:
+    """Where the first database has no table, Rails says nothing of those after it. Where it is the only one, none."""
+    _, tasks = _answer(run, docker, compose, "bundle", "exec", "rake", "--tasks", _STATUS)
+    found: list[Migrated] = []
+    for name in _STATUS_OF_ONE.findall(tasks):
+        status, said = _answer(run, docker, compose, *_RAILS, f"{_STATUS}:{name}")
+        if status != 0 and not lacks_table(said):
+            raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}:{name}")
+        found += migrated(said)
+    return tuple(found)
+
+
+def _answer(run: Run, docker: Docker, compose: Compose, *command: str) -> tuple[int, str]:
+    """The status of a command of the new image, and all that it, or the entrypoint, prints."""
+    before = run.output.log.stat().st_size
+    with (run.scratch / "answer").open("w+b") as file:
+        status = OneOffs.of(run.request).run(docker, compose, "pending", run.request.web, *command, stdout=file)
+        file.seek(0)
+        said = file.read()
+    errors = run.output.logged(before)
+    run.output.append(said)
+    return status, f"{said.decode(errors='replace')}\n{errors}"
+
+
+def _unknown(docker: Docker, status: int, what: str) -> Failure:
+    return docker.failure(
+        f"Whether migrations are pending cannot be told: status {status} ({what}).",
+        "Nothing was stopped. Where the application does not tell it as Rails does: app.pending.",
+    )
 
 
 def _note_older_schema(run: Run) -> None:

@@ -170,6 +170,25 @@ def test_a_database_without_tables_is_left_to_the_application(prepared: Server) 
     assert "no tables yet" in result.output
 
 
+TASKS = "rails db:migrate:status:cache   # Display\\nrails db:migrate:status:primary # Display\\n"
+
+
+def test_a_first_database_without_tables_does_not_hide_what_is_pending_in_those_after_it(prepared: Server) -> None:
+    prepared.behave(
+        f"{PENDING.replace('*-pending*)', '*never*)')}\n"
+        'case "$*" in *"--tasks db:migrate:status") '
+        f"printf '{TASKS}'; exit ;; "
+        "*db:migrate:status:primary) printf 'database: shop\\n\\n Status   Migration ID    Migration Name\\n"
+        "  down    20240701000000  Add note\\n'; exit ;; "
+        '*db:migrate:status*) echo "Schema migrations table does not exist yet." >&2; exit 1 ;; esac'
+    )
+    prepared.forget_calls()
+    result = run(prepared, "up", database=MIGRATE)
+    assert result.status == 0, result
+    assert "migrate" in phases(prepared)
+    assert phases(prepared)[:4] == ["pending"] * 4
+
+
 @pytest.mark.parametrize(("status", "done"), [(0, False), (3, True), (1, None), (127, None)])
 def test_a_command_says_by_its_status_whether_migrations_are_pending(
     prepared: Server, status: int, done: bool | None
