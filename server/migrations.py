@@ -7,11 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from server.commands import Docker
 from server.containers import Compose, OneOffs
-from server.database import newest_dump
+from server.database import newest_dumps
 from server.errors import Failure, Refusal
 from server.output import COLOURS
 from server.releases import directory_of, schema
@@ -109,12 +108,13 @@ def state_of(databases: Sequence[Migrated], *, lacking: bool, compatible: bool) 
     return State.AHEAD if ahead else State.NONE
 
 
-def are_pending(run: Run, docker: Docker, compose: Compose) -> bool:
-    """Whether the release has migrations that the database lacks: asked of the new image, before anything changes.
+def pending(run: Run, docker: Docker, compose: Compose) -> Sequence[Migrated] | None:
+    """The databases that the application names, where the release has migrations that one of them lacks, or None.
 
-    Raises Refusal where the release cannot work with the database as it is, Failure where that cannot be told.
+    Asked of the new image, before anything changes. Raises Refusal where the release cannot work with the database as
+    it is, Failure where that cannot be told.
     """
-    state = _ask(run, docker, compose)
+    state, databases = _ask(run, docker, compose)
     if state is State.PENDING:
         if run.request.strategy is Strategy.ROLLING and run.request.database.migrations is not Migrations.COMPATIBLE:
             raise Refusal(
@@ -125,14 +125,14 @@ def are_pending(run: Run, docker: Docker, compose: Compose) -> bool:
                 "for this "
                 "release.",
             )
-        return True
+        return databases
     if state is State.NONE:
         _note_older_schema(run)
     elif state is State.AHEAD:
         _refuse_newer_database(run)
     elif state is State.NO_TABLES:
         run.say("notice: the database has no tables yet; setting it up is left to the application, or to you")
-    return False
+    return None
 
 
 def need_not_ask(run: Run, current: str) -> bool:
@@ -142,16 +142,16 @@ def need_not_ask(run: Run, current: str) -> bool:
     return known and read_line(directory / "schema") == schema(run.state) and not run.transaction.exists()
 
 
-def _ask(run: Run, docker: Docker, compose: Compose) -> State:
+def _ask(run: Run, docker: Docker, compose: Compose) -> tuple[State, Sequence[Migrated]]:
     if not run.request.database.pending:
         return _ask_rails(run, docker, compose)
     status, _ = _answer(run, docker, compose, *run.request.database.pending)
     if status not in (NONE, PENDING):
         raise _unknown(docker, status, "app.pending")
-    return State.PENDING if status == PENDING else State.NONE
+    return State.PENDING if status == PENDING else State.NONE, ()
 
 
-def _ask_rails(run: Run, docker: Docker, compose: Compose) -> State:
+def _ask_rails(run: Run, docker: Docker, compose: Compose) -> tuple[State, Sequence[Migrated]]:
     status, said = _answer(run, docker, compose, *_RAILS, _STATUS)
     databases, lacking = migrated(said), lacks_table(said)
     if status != 0 and not lacking:
@@ -161,7 +161,8 @@ def _ask_rails(run: Run, docker: Docker, compose: Compose) -> State:
     state = state_of(databases, lacking=lacking, compatible=run.request.database.migrations is Migrations.COMPATIBLE)
     if state is State.UNKNOWN:
         raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
-    return state
+    _keep_names(run, databases)
+    return state, databases
 
 
 def _ask_for_each(run: Run, docker: Docker, compose: Compose) -> tuple[Migrated, ...]:
@@ -188,6 +189,23 @@ def _answer(run: Run, docker: Docker, compose: Compose, *command: str) -> tuple[
     return status, f"{said.decode(errors='replace')}\n{errors}"
 
 
+def _keep_names(run: Run, databases: Sequence[Migrated]) -> None:
+    if any(database.name for database in databases):
+        replace_file(run.state / "databases", "".join(f"{database.name}\n" for database in databases))
+
+
+def named(run: Run, docker: Docker) -> Sequence[Migrated]:
+    """The databases that the running release names, or that were named when one was last asked; perhaps none."""
+    asked = run.request.database
+    if asked.pending or asked.name or asked.command or not asked.migrate:
+        return ()
+    answer = docker.ask("compose", "exec", "-T", run.request.web, *_RAILS, _STATUS)
+    kept = run.state / "databases"
+    if not migrated(answer.text) and kept.exists():
+        return [Migrated(name, {}, frozenset()) for name in kept.read_text().splitlines()]
+    return migrated(answer.text)
+
+
 def _unknown(docker: Docker, status: int, what: str) -> Failure:
     return docker.failure(
         f"Whether migrations are pending cannot be told: status {status} ({what}).",
@@ -211,8 +229,8 @@ def _refuse_newer_database(run: Run) -> None:
     if run.request.database.migrations is Migrations.COMPATIBLE:
         run.say("notice: the database is ahead of this release (app.migrations: compatible)")
         return
-    dump = newest_dump(run.state)
-    where = dump or f"{run.state}/backups: there is none"
+    dumps = newest_dumps(run.state)
+    where = " ".join(map(str, dumps)) or f"{run.state}/backups: there is none"
     raise Refusal(
         f"The database has migrations that {run.image.tag} does not know: it is ahead of this release.",
         "Go forward instead; or set app.migrations: compatible if this release works with it; or restore the dump "
@@ -221,10 +239,8 @@ def _refuse_newer_database(run: Run) -> None:
     )
 
 
-def migrate(run: Run, docker: Docker, compose: Compose, dump: Path) -> None:
+def migrate(run: Run, docker: Docker, compose: Compose) -> None:
     """Runs the migrations. Raises Failure."""
-    # From here on the database may be another one: the dump is what it was.
-    (run.transaction / "dump").write_text(f".releve/backups/{dump.name}\n")
     note_migration(run)
     if OneOffs.of(run.request).run(docker, compose, "migrate", run.request.web, *run.request.database.migrate) != 0:
         raise docker.failure("The migrations fail (app.migrate).")

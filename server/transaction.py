@@ -4,7 +4,7 @@ transaction/  exists from before the first change until the new release is live 
   compose.yml, placed.yml   the Compose file as it was, and as this program left it
   env, env-placed           .env as it was, if there was one; and that this program has replaced it
   schema                    the last migration that had been run
-  dump                      the database was migrated; this file is what it was
+  dump                      the database was migrated; these files, of one database each, are what it was
   started                   containers of the new release may have been started
   containers                those that there were
 """
@@ -22,7 +22,7 @@ from server import environment, releases
 from server.assets import assets_of, publish, purge
 from server.commands import Docker
 from server.containers import OneOffs, containers_from, listing, reached_at
-from server.database import Database, remove_unfinished_dumps
+from server.database import Database, noted_dumps, remove_unfinished_dumps, restore
 from server.errors import StepError
 from server.health import Gate, failure_with_logs
 from server.placement import put_in_place, read_project, replace_compose_file
@@ -49,7 +49,7 @@ class Rollout:
     """A release on its way.
 
     previous: the release that was live when it began, "" for none
-    pending:  migrations are to be run
+    database: what is dumped before migrations are run, or None: there are none to run
     targets:  what is asked to measure the downtime, where there is no public address
     """
 
@@ -58,7 +58,7 @@ class Rollout:
     public: Public
     previous: str
     old_health: OldHealth
-    pending: bool
+    database: Database | None
     targets: list[str]
 
     @property
@@ -317,8 +317,7 @@ def _may_restore_dump(run: Run) -> bool:
 
 def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
     docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
-    dump = run.directory / read_line(run.transaction / "dump")
-    Database.find(run, project).restore(docker, dump)
+    restore(run, docker, project)
     (run.transaction / "dump-restored").touch()
     replace_file(run.state / "schema", (run.transaction / "schema").read_text())
     run.say("restored the dump")
@@ -327,7 +326,7 @@ def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
 def _tell_about_database(run: Run) -> None:
     if not (run.transaction / "dump").exists():
         return
-    dump = run.directory / read_line(run.transaction / "dump")
+    dump = " ".join(map(str, noted_dumps(run)))
     if (run.transaction / "dump-restored").exists():
         run.output.complain(f"The database is what it was before the migrations, from {dump}.")
     else:
