@@ -439,7 +439,8 @@ class BackupSettings(_Settings):
     keep: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="how many dumps are kept", examples=[10])
     restore_on_failure: bool = Field(
         default=False,
-        description="restore the dump when migrating fails and nothing of the new release has run yet",
+        description="restore the dump when migrating fails and nothing of the new release has run yet; not with "
+        "`app.migrations: compatible`, where the old release goes on writing",
         examples=[True],
     )
 

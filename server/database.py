@@ -1,4 +1,4 @@
-"""The database: a verified dump before migrations, and the way back from it."""
+"""The database: what is dumped before migrations, verified, and kept."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import IO, Protocol
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
 from server.errors import Refusal
-from server.in_container import in_container
 from server.postgres import SET, Facts, Postgres, service_of
 from server.project import Project
 from server.run import Run, file_timestamp
@@ -37,10 +36,14 @@ class Named(Protocol):
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump of one database. database: "" where backup.command has made it."""
+    """A dump of one database, and where that is.
+
+    database: "" where backup.command has made the dump
+    """
 
     file: Path
     database: str
+    service: str
 
 
 def newest_dumps(state: Path) -> list[Path]:
@@ -64,20 +67,20 @@ def remove_unfinished_dumps(state: Path) -> None:
         part.unlink()
 
 
-def note_dumps(run: Run, service: str, dumps: Sequence[Dump]) -> None:
+def note_dumps(run: Run, dumps: Sequence[Dump]) -> None:
     """In the journal of the transaction: from now on the database may be another one than it was when it was dumped."""
-    lines = [f".releve/backups/{dump.file.name}\t{dump.database}\t{service}\n" for dump in dumps]
+    lines = [f".releve/backups/{dump.file.name}\t{dump.database}\t{dump.service}\n" for dump in dumps]
     (run.transaction / "dump").write_text("".join(lines))
 
 
-def noted_dumps(run: Run) -> list[Path]:
-    """The files of these."""
-    return [run.directory / line.partition("\t")[0] for line in _noted(run)]
-
-
-def _noted(run: Run) -> list[str]:
-    file = run.transaction / "dump"
-    return file.read_text().splitlines() if file.exists() else []
+def noted_dumps(run: Run) -> list[Dump]:
+    """What is in the journal."""
+    dumps = []
+    for line in (run.transaction / "dump").read_text().splitlines():
+        # An earlier version of this program has noted the file alone.
+        path, database, service, *_ = [*line.split("\t"), "", ""]
+        dumps.append(Dump(run.directory / path, database or run.request.database.name or "", service))
+    return dumps
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Database:
         try:
             for number, name in enumerate(self.names or ("",)):
                 which = f".{number}-{_SAFE.sub('_', name)}" if len(self.names) > 1 else ""
-                dump = Dump(backups / f"{begin}{which}.dump", name)
+                dump = Dump(backups / f"{begin}{which}.dump", name, self.server.service)
                 self._dump_one(docker, compose, name, _part(dump))
                 dumps.append(dump)
         except BaseException:
@@ -222,18 +225,3 @@ def _require_space(run: Run, needed: int) -> None:
             f"The dump may need {needed >> 20} MiB, and only {free >> 20} MiB are free below {run.directory}.",
             "Make room, then run `pulumi up` again.",
         )
-
-
-# ------------------------------------------------------------------------------------------------------------ restoring
-
-
-def restore(run: Run, docker: Docker, project: Project) -> None:
-    """Makes the databases what they were when they were dumped, as the journal has it. Raises Failure."""
-    for line in _noted(run):
-        # An earlier version of this program has noted the file alone.
-        path, database, service, *_ = [*line.split("\t"), "", ""]
-        server = Postgres(run, service or service_of(run, docker, project))
-        with (run.directory / path).open("rb") as file:
-            database = database or run.request.database.name or ""
-            if server.shell(docker, in_container("restore"), database=database, stdin=file) != 0:
-                raise docker.failure("The dump cannot be restored.")

@@ -147,7 +147,7 @@ def _migrate(rollout: Rollout, database: Database) -> None:
         run.say(f"stopped {' '.join(services)}")
     dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
     # From here on the database may be another one: the dumps are what it was.
-    note_dumps(run, database.server.service, dumps)
+    note_dumps(run, dumps)
     migrations.migrate(run, run.begin(StepName.MIGRATE), compose)
 
 

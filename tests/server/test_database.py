@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.request import Strategy
+from server.request import Migrations, Strategy
 from tests.server.server import Server
 from tests.server.test_staged import MIGRATE, PENDING, POSTGRES, migrating, phases, prepare, run
 
@@ -109,3 +109,45 @@ def test_what_cannot_be_dumped_is_refused_before_anything_is_stopped(
     assert remedy in result.errors
     assert not {"stop", "create", "migrate"} & set(phases(prepared))
     assert not (prepared.state / "transaction").exists()
+
+
+FAILS = 'case "$*" in *" run "*-migrate*) exit 1 ;; esac'
+
+
+def restored(server: Server) -> list[str]:
+    """The databases into which a dump was read."""
+    return [call[10] for call in server.docker_calls("compose", "exec") if "pg_restore --exit" in call[6]]
+
+
+def test_the_dumps_are_restored_where_the_migrations_fail_and_that_is_wanted(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    server.behave(f"{FAILS}\n{NAMES}\n{PENDING}")
+    result = run(server, "up", database=migrating(restore_on_failure=True))
+    assert result.status == 1
+    assert "The database is what it was before the migrations" in result.errors
+    assert "was put back and serves" in result.errors
+    assert len(set(restored(server))) == 2
+
+
+def test_where_a_dump_cannot_be_restored_the_old_release_starts_on_the_database_as_it_is(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    server.behave(f'case "$*" in *"pg_restore --exit"*) exit 1 ;; esac\n{FAILS}\n{PENDING}')
+    result = run(server, "up", database=migrating(restore_on_failure=True))
+    assert result.status == 1
+    assert "The dump of 'shop' cannot be restored: pg_restore fails." in result.errors
+    assert "was put back and serves" in result.errors
+    assert "stays so. What it was before is in" in result.errors
+    assert "It could not be restored" in result.errors
+
+
+def test_a_database_in_which_the_old_release_has_gone_on_writing_is_not_restored(server: Server) -> None:
+    server.answer("running", "sha256:old")
+    prepare(server)
+    server.behave(f"{FAILS}\n{PENDING}")
+    compatible = migrating(restore_on_failure=True, migrations=Migrations.COMPATIBLE)
+    result = run(server, "up", database=compatible)
+    assert result.status == 1
+    assert restored(server) == []
+    assert "stays so. What it was before is in" in result.errors
