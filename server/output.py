@@ -17,7 +17,8 @@ TAIL = 60
 """Lines of the log that an error shows."""
 _LARGEST_TAIL = 8 << 20
 """Bytes at the end of the log in which these are looked for."""
-_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""A terminal's, in what programs print."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -100,7 +101,7 @@ class Output:
 def fit(text: str) -> Iterable[str]:
     """Lines of valid UTF-8 without control characters, each cut."""
     for line in text.split("\n"):
-        cut = _COLOURS.sub("", line).encode(errors="ignore")[:LONGEST].decode(errors="ignore")
+        cut = COLOURS.sub("", line).encode(errors="ignore")[:LONGEST].decode(errors="ignore")
         yield _CONTROLS.sub("", cut)
 
 

@@ -10,6 +10,7 @@ all in .releve (mode 0700):
   compose/  Compose files as they were              tmp/      of the running step
   releases/ current previous prepared               what the server keeps: releases.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
+  databases the application's, as it named them last
 """
 
 from __future__ import annotations
@@ -204,11 +205,13 @@ def _dump(run: Run) -> None:
     """On demand."""
     from server.containers import Compose  # noqa: PLC0415
     from server.database import Database  # noqa: PLC0415
+    from server.migrations import named  # noqa: PLC0415
     from server.placement import read_project  # noqa: PLC0415
 
     project = read_project(run, run.docker)
     docker = run.begin(StepName.DUMP)
-    Database.find(run, project).dump(docker, Compose(run.directory), "on-demand")
+    database = Database.find(run, docker, project, named(run, docker))
+    database.dump(docker, Compose(run.directory), "on-demand")
 
 
 @contextmanager

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from server import assets, database, releases, transaction
+from server import assets, migrations, releases, transaction
 from server.bringing_up import bring_up, start_missing
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
+from server.database import Database, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
 from server.placement import require_in_place
@@ -112,21 +113,23 @@ def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
     current = releases.linked(run.state, "current")
     public = look_before(run, docker)
     old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
-    rollout = Rollout(run, candidate, public, current, old_health, pending=False, targets=[])
+    rollout = Rollout(run, candidate, public, current, old_health, database=None, targets=[])
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    if run.request.database.migrate and not database.need_not_ask(run, current):
+    if run.request.database.migrate and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, "Nothing was stopped.")
-        rollout.pending = database.are_pending(run, docker, candidate.compose)
+        named = migrations.pending(run, docker, candidate.compose)
+        if named is not None:
+            rollout.database = Database.find(run, run.begin(StepName.DUMP), project, named)
     return rollout
 
 
 def _replace(rollout: Rollout, switch: Switch) -> None:
     """From the first change to the last look at the new release."""
     run = rollout.run
-    if rollout.pending:
-        _migrate(rollout)
+    if rollout.database:
+        _migrate(rollout, rollout.database)
     run_tasks(run, rollout.candidate.compose, run.request.before_up)
     switch.publish(rollout)
     run.begin(StepName.UP)
@@ -135,16 +138,17 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
     look(run, run.begin(StepName.VERIFY), rollout.public)
 
 
-def _migrate(rollout: Rollout) -> None:
+def _migrate(rollout: Rollout, database: Database) -> None:
     run, compose, services = rollout.run, rollout.candidate.compose, rollout.run.request.services
-    where = database.Database.find(run, rollout.project)
     if run.request.database.migrations is Migrations.STOPPED:
         transaction.show_maintenance_page(run)
         docker = run.begin(StepName.STOP)
         docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
         run.say(f"stopped {' '.join(services)}")
-    dump = where.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
-    database.migrate(run, run.begin(StepName.MIGRATE), compose, dump)
+    dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
+    # From here on the database may be another one: the dumps are what it was.
+    note_dumps(run, dumps)
+    migrations.migrate(run, run.begin(StepName.MIGRATE), compose)
 
 
 def publish(rollout: Rollout) -> None:

@@ -4,7 +4,8 @@ transaction/  exists from before the first change until the new release is live 
   compose.yml, placed.yml   the Compose file as it was, and as this program left it
   env, env-placed           .env as it was, if there was one; and that this program has replaced it
   schema                    the last migration that had been run
-  dump                      the database was migrated; this file is what it was
+  dump                      the database was migrated; these files, of one database each, are what it was
+  dump-restored, dump-failed   they were restored; that was tried, and the old release has started without
   started                   containers of the new release may have been started
   containers                those that there were
 """
@@ -22,14 +23,15 @@ from server import environment, releases
 from server.assets import assets_of, publish, purge
 from server.commands import Docker
 from server.containers import OneOffs, containers_from, listing, reached_at
-from server.database import Database, remove_unfinished_dumps
+from server.database import Database, noted_dumps, remove_unfinished_dumps
 from server.errors import StepError
 from server.health import Gate, failure_with_logs
 from server.placement import put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
 from server.public import Downtime, Public
-from server.request import StepName
+from server.request import Migrations, StepName
+from server.restoring import restore
 from server.run import Run, read_line, replace_file
 
 RESERVE = 2 << 20
@@ -49,7 +51,7 @@ class Rollout:
     """A release on its way.
 
     previous: the release that was live when it began, "" for none
-    pending:  migrations are to be run
+    database: what is dumped before migrations are run, or None: there are none to run
     targets:  what is asked to measure the downtime, where there is no public address
     """
 
@@ -58,7 +60,7 @@ class Rollout:
     public: Public
     previous: str
     old_health: OldHealth
-    pending: bool
+    database: Database | None
     targets: list[str]
 
     @property
@@ -309,16 +311,22 @@ def await_old_release(rollout: Rollout, docker: Docker, web: list[str]) -> None:
 
 
 def _may_restore_dump(run: Run) -> bool:
-    """Nothing was written since: no container of the new release was started."""
+    """Nothing was written since: no container of the new release was started, and the old one was stopped."""
     kept, asked = run.transaction, run.request.database
-    there = (kept / "dump").exists() and not (kept / "started").exists() and not (kept / "dump-restored").exists()
-    return there and asked.restore_on_failure and not asked.command
+    over = any((kept / name).exists() for name in ("started", "dump-restored", "dump-failed"))
+    wanted = asked.restore_on_failure and not asked.command and asked.migrations is Migrations.STOPPED
+    return (kept / "dump").exists() and not over and wanted
 
 
 def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
-    docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
-    dump = run.directory / read_line(run.transaction / "dump")
-    Database.find(run, project).restore(docker, dump)
+    """As far as that succeeds: an old release on the migrated database is more than none."""
+    try:
+        docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
+        restore(run, docker, project)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and the old release starts
+        run.output.report(error if isinstance(error, StepError) else StepError(f"{type(error).__name__}: {error}"))
+        (run.transaction / "dump-failed").touch()
+        return
     (run.transaction / "dump-restored").touch()
     replace_file(run.state / "schema", (run.transaction / "schema").read_text())
     run.say("restored the dump")
@@ -327,11 +335,13 @@ def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
 def _tell_about_database(run: Run) -> None:
     if not (run.transaction / "dump").exists():
         return
-    dump = run.directory / read_line(run.transaction / "dump")
+    dump = " ".join(str(dump.file) for dump in noted_dumps(run))
     if (run.transaction / "dump-restored").exists():
         run.output.complain(f"The database is what it was before the migrations, from {dump}.")
     else:
         run.output.complain(f"The database was migrated, or partly, and stays so. What it was before is in {dump}")
+    if (run.transaction / "dump-failed").exists():
+        run.output.complain("It could not be restored. How to do that by hand: docs/operations.md, Restoring a dump.")
 
 
 # ----------------------------------------------------------------------------------------------------- maintenance page

@@ -70,11 +70,18 @@ def test_without_migrations_nothing_is_stopped_and_the_services_come_up_before_t
 
 
 MIGRATE = Database(migrate=("rails", "db:migrate"), service="db")
+# PostgreSQL in the service db, where the container's variables name the database shop.
+POSTGRES = (
+    'sql() { case "$(cat)" in'
+    ' *pg_database_size*) echo "1000|5|1|t|${10:-shop}" ;;'
+    " *'SELECT datname'*) printf 'postgres\\nshop\\nshop_queue\\n' ;; esac; }\n"
+    'case "$*" in *"sh -c # psql"*) sql "$@"; exit ;; *"# exec pg_dump"*) echo dump; exit ;; esac'
+)
 PENDING = (
     f"{WRITES}\n"
-    'case "$*" in'
-    " *-pending*) printf '   up     20240101000000  Create visits\\n  down    20240701000000  Add note\\n'; exit ;;"
-    " *pg_database_size*) echo 1000; exit ;; *pg_dump*) echo dump; exit ;; esac"
+    'case "$*" in *-pending*)'
+    " printf '   up     20240101000000  Create visits\\n  down    20240701000000  Add note\\n'; exit ;; esac\n"
+    f"{POSTGRES}"
 )
 
 
@@ -87,8 +94,9 @@ def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: S
     prepared.forget_calls()
     result = run(prepared, "up", database=MIGRATE)
     assert result.status == 0, result
-    # The database is asked for its size, dumped, and the dump is read.
-    assert phases(prepared) == ["pending", "stop", "exec", "exec", "exec", "migrate", "publish", *UP]
+    # Which databases there are, what they are, whether they can be read; then a dump, and all of it is read.
+    before, after = ["exec", "exec", "exec"], ["exec", "exec"]
+    assert phases(prepared) == ["pending", *before, "stop", *after, "migrate", "publish", *UP]
     (dump,) = (prepared.state / "backups").iterdir()
     assert dump.read_text() == "dump\n"
     assert dump.stat().st_mode & 0o777 == 0o600
@@ -115,7 +123,7 @@ STATUS_OF_RAILS = {
 
 @pytest.mark.parametrize(
     ("service", "command"),
-    [("mysql", '"compose exec -T mysql bin/dump --all"'), ("web", '*"--entrypoint sh web -c "*" bin/dump --all"')],
+    [("nginx", '"compose exec -T nginx bin/dump --all"'), ("web", '*"--entrypoint sh web -c "*" bin/dump --all"')],
 )
 def test_another_database_is_dumped_in_its_own_container_or_in_one_of_the_application_which_is_stopped(
     prepared: Server, service: str, command: str
@@ -170,6 +178,25 @@ def test_a_database_without_tables_is_left_to_the_application(prepared: Server) 
     assert "no tables yet" in result.output
 
 
+TASKS = "rails db:migrate:status:cache   # Display\\nrails db:migrate:status:primary # Display\\n"
+
+
+def test_a_first_database_without_tables_does_not_hide_what_is_pending_in_those_after_it(prepared: Server) -> None:
+    prepared.behave(
+        f"{PENDING.replace('*-pending*)', '*never*)')}\n"
+        'case "$*" in *"--tasks db:migrate:status") '
+        f"printf '{TASKS}'; exit ;; "
+        "*db:migrate:status:primary) printf 'database: shop\\n\\n Status   Migration ID    Migration Name\\n"
+        "  down    20240701000000  Add note\\n'; exit ;; "
+        '*db:migrate:status*) echo "Schema migrations table does not exist yet." >&2; exit 1 ;; esac'
+    )
+    prepared.forget_calls()
+    result = run(prepared, "up", database=MIGRATE)
+    assert result.status == 0, result
+    assert "migrate" in phases(prepared)
+    assert phases(prepared)[:4] == ["pending"] * 4
+
+
 @pytest.mark.parametrize(("status", "done"), [(0, False), (3, True), (1, None), (127, None)])
 def test_a_command_says_by_its_status_whether_migrations_are_pending(
     prepared: Server, status: int, done: bool | None
@@ -185,7 +212,7 @@ def test_a_command_says_by_its_status_whether_migrations_are_pending(
     ("part", "pattern", "message"),
     [
         ("stop", '"compose stop"*', "The services cannot be stopped"),
-        ("dump", "*pg_dump*", "pg_dump fails"),
+        ("dump", "*--format=custom*", "pg_dump of 'shop' fails"),
         ("dump", "*pg_restore*", "pg_restore cannot read the dump"),
         ("migrate", '*" run "*-migrate*', "The migrations fail"),
         ("task", '*" run "*-task*', "The task failed: bin/prepare"),
