@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.commands import Docker
-from server.containers import Mount, OneOffs, listing, mount_option
+from server.containers import Mount, OneOffs, containers_from, listing, mount_option
 from server.in_container import in_container
 from server.preparation import Candidate
 from server.releases import directory_of, linked, remove_directory
@@ -126,24 +126,24 @@ def _mounts_file(run: Run, assets: str) -> Path:
     return directory_of(run) / f"mounts-{assets}"
 
 
-def publish(run: Run, docker: Docker, assets: str, directory: Path) -> bool:
+def publish(run: Run, docker: Docker, assets: str, directory: Path, image: str = "") -> bool:
     """Puts a release's assets, kept in `directory`, where the application finds them; whether that succeeded.
 
     assets: those of the release of this run, whose mounts are known
+    image:  whose programs do it; by default the release's
     """
     # What was purged last is not the whole truth any more.
     purged = run.state / "purged"
     if purged.exists() and str(directory) not in purged.read_text().splitlines():
         purged.unlink()
     _note_published(run, directory)
-    mounted = _mounted(run, directory, "/releve")
-    return _in_volumes(run, docker, assets, "publish", "/releve", mounted=mounted, program=in_container("publish")) == 0
+    return _in_volumes(run, docker, assets, "publish", mounted=_mounted(run, directory, "/releve"), image=image)
 
 
-def purge(run: Run, docker: Docker, assets: str, release: str) -> bool:
+def purge(run: Run, docker: Docker, assets: str, release: str, image: str = "") -> bool:
     """Removes what was published with releases other than this one and the one before the live one.
 
-    assets: as for `publish`
+    assets, image: as for `publish`
     Returns whether that succeeded.
     """
     kept = [path for path in (assets_of(run, release), assets_of(run, linked(run.state, "previous"))) if path]
@@ -160,7 +160,7 @@ def purge(run: Run, docker: Docker, assets: str, release: str) -> bool:
             for number, directory in enumerate(directories)
             for option in _mounted(run, directory, f"/releve/{kind}/{number}")
         ]
-        if _in_volumes(run, docker, assets, "purge", "/releve", mounted=mounted, program=in_container("purge")) != 0:
+        if not _in_volumes(run, docker, assets, "purge", mounted=mounted, image=image):
             return False
     replace_file(purged, names)
     return True
@@ -191,13 +191,17 @@ def _paths_file(directory: Path) -> Path:
     return directory.with_name(f"published-{directory.name}")
 
 
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
 def _mounted(run: Run, directory: Path, target: str) -> list[str]:
     """Options that mount what a release has for each asset path, below a target: as 0, 1, … in the order of this run's.
 
     Under another configuration there may have been others, or these in another order.
     """
-    file, paths = _paths_file(directory), run.request.assets.paths
-    then = file.read_text().splitlines() if file.exists() else paths
+    paths = run.request.assets.paths
+    then = _lines(_paths_file(directory)) or paths
     sources = ((number, directory / str(then.index(path))) for number, path in enumerate(paths) if path in then)
     return [
         mount_option("bind", str(source), f"{target}/{number}", read_only=True)
@@ -206,17 +210,35 @@ def _mounted(run: Run, directory: Path, target: str) -> list[str]:
     ]
 
 
-def _in_volumes(
-    run: Run, docker: Docker, assets: str, purpose: str, *arguments: str, mounted: Sequence[str], program: str
-) -> int:
-    """Runs a program with what the asset paths are on, and with what is `mounted`; its last arguments are the paths."""
+def _in_volumes(run: Run, docker: Docker, assets: str, purpose: str, *, mounted: Sequence[str], image: str) -> bool:
+    """Runs the program for a purpose with what the asset paths are on, and with what is `mounted` in /releve.
+
+    Returns whether it succeeded.
+    """
     mounts = list(mounted)
     for line in _mounts_file(run, assets).read_text().splitlines():
         kind, target, subpath, source = line.split("|", 3)
         mounts.append(mount_option(kind, source, target, subpath=subpath))
     options = [word for mount in mounts for word in ("--mount", mount)]
-    command = ("--entrypoint", "sh", run.image.pinned, "-c", program, "sh", *arguments, *run.request.assets.paths)
-    return OneOffs.of(run.request).run_as_root(docker, purpose, *options, *command)
+    program = ("-c", in_container(purpose), "sh", "/releve", *run.request.assets.paths)
+    command = ("--entrypoint", "sh", image or run.image.pinned, *program)
+    return OneOffs.of(run.request).run_as_root(docker, purpose, *options, *command) == 0
+
+
+def image_here(run: Run, docker: Docker, project: str, release: str) -> str:
+    """An image of the application that this server still has, the release's first; "" where it has none.
+
+    Nobody keeps that of a release which does not run: a nightly `docker system prune -af` removes it.
+    """
+    kept = directory_of(run, release)
+    found = [line.partition("=")[2] for line in _lines(kept / "images")]
+    there = listing(docker, project).of(*run.request.services)
+    containers = containers_from(docker.ask("inspect", *there).text) if there else []
+    images = [*found, read_line(kept / "image"), *(container.image for container in containers), run.image.pinned]
+    for image in dict.fromkeys(images):
+        if image and docker.ask("image", "inspect", "--format", "{{.Id}}", image).succeeded:
+            return image
+    return ""
 
 
 def copy_live_assets(run: Run, docker: Docker, project: str, release: str) -> None:

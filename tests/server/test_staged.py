@@ -218,6 +218,72 @@ def test_whatever_fails_the_old_state_is_put_back_and_the_step_fails(
     assert ("The database was migrated, or partly" in result.errors) == (part in ("migrate", "task", "publish", "up"))
 
 
+def roll_back(server: Server, behaviour: str) -> tuple[Result, list[list[str]]]:
+    """A release over one that was found, which does not come up; what ran for its assets, as root."""
+    server.answer("running", "sha256:old")
+    prepare(server)
+    (found,) = releases(server).glob("found-*")
+    (found / "assets-found" / "0").mkdir(exist_ok=True)
+    server.behave(
+        f'{WRITES}\ncase "$*" in "compose create web") touch "$STUBS/broken-$(ls "$STUBS" | grep -c broken)"\n'
+        f'[ -e "$STUBS/broken-1" ] || exit 1 ;; esac\n{behaviour}'
+    )
+    server.forget_calls()
+    return run(server, "up"), server.docker_calls("run")
+
+
+def programs(calls: list[list[str]]) -> list[str]:
+    """What ran as root, and the images whose programs that were."""
+    return [f"{call[call.index('--name') + 1].rpartition('-')[2]} {call[call.index('sh') + 1]}" for call in calls]
+
+
+PINNED = RELEASE.pinned
+
+
+def test_what_was_replaced_among_the_old_assets_is_put_back_with_the_old_releases_own_programs(server: Server) -> None:
+    """The failed release's image may be gone, and whether its programs work nobody has seen."""
+    result, calls = roll_back(server, "")
+    assert "was put back and serves" in result.errors
+    assert programs(calls) == [f"publish {PINNED}", "publish sha256:old", "purge sha256:old"]
+
+
+def test_a_restore_does_without_the_images_that_are_gone(server: Server) -> None:
+    """`docker system prune -af` has removed what no container runs."""
+    gone = 'case "$*" in "image inspect --format {{.Id}} sha256:old") [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac'
+    result, calls = roll_back(server, f"{gone}\nimage_of() {{ echo sha256:runs; }}")
+    assert "was put back and serves" in result.errors
+    assert programs(calls)[1:] == ["publish sha256:runs", "purge sha256:runs"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "tried"),
+    [
+        # The program fails whenever it is tried; no image is left.
+        ('"run "*-publish*', ["publish", "purge", "publish"]),
+        ('"image inspect"*', []),
+    ],
+)
+def test_where_the_old_assets_cannot_be_published_again_the_old_release_is_started_nevertheless(
+    server: Server, failing: str, tried: list[str]
+) -> None:
+    result, calls = roll_back(server, f'case "$*" in {failing}) [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac')
+    assert result.status == 1
+    assert "could not be published again" in result.errors
+    assert "was put back and serves" in result.errors
+    assert [program.partition(" ")[0] for program in programs(calls)[1:]] == tried
+    assert history(server)[-1]["result"] == "restored"
+
+
+def test_assets_that_took_the_last_room_on_the_disk_make_room_for_the_old_ones_manifest(server: Server) -> None:
+    for number in range(2):  # the containers start
+        (server.stubs / f"broken-{number}").touch()
+    full = 'case "$*" in *-purge*) touch "$STUBS/room" ;; "run "*-publish*) [ -e "$STUBS/room" ] || exit 1 ;; esac'
+    result, calls = roll_back(server, full)
+    assert "was put back and serves" in result.errors, result.errors
+    assert "could not be published again" not in result.errors
+    assert [program.partition(" ")[0] for program in programs(calls)] == ["publish", "publish", "purge", "publish"]
+
+
 def test_a_full_disk_is_noticed_before_anything_changes(prepared: Server) -> None:
     """/dev/full stands for the disk: what is written there finds no room."""
     (prepared.state / "reserve").symlink_to("/dev/full")
