@@ -133,7 +133,7 @@ def user() -> str:
 
     try:
         return getpass.getuser()
-    except KeyError:
+    except (KeyError, OSError):  # the latter since Python 3.13
         return f"the user {os.getuid()}"
 
 

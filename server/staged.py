@@ -158,6 +158,7 @@ def publish(rollout: Rollout) -> None:
         return
     docker = run.begin(StepName.PUBLISH)
     kept = assets.kept_assets(run, rollout.candidate)
+    (run.transaction / "published").touch()
     if not assets.publish(run, docker, kept.name, kept):
         raise docker.failure("The assets cannot be published.")
     run.say("published the assets beside those of the old release")

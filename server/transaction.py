@@ -6,6 +6,7 @@ transaction/  exists from before the first change until the new release is live 
   schema                    the last migration that had been run
   dump                      the database was migrated; these files, of one database each, are what it was
   dump-restored, dump-failed   they were restored; that was tried, and the old release has started without
+  published                 assets of the new release may have been published
   started                   containers of the new release may have been started
   containers                those that there were
 """
@@ -20,7 +21,7 @@ from enum import Enum
 from pathlib import Path
 
 from server import environment, releases
-from server.assets import assets_of, publish, purge
+from server.assets import assets_of, image_here, publish, purge
 from server.commands import Docker
 from server.containers import OneOffs, containers_from, listing, reached_at
 from server.database import Database, noted_dumps, remove_unfinished_dumps
@@ -224,14 +225,49 @@ def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -
         hide_maintenance_page(run)
         return
     _restore_images(run, docker, previous, project)
-    old_assets = assets_of(run, previous) if run.request.assets.paths else None
-    if old_assets and not publish(run, docker, rollout.candidate.prepared.assets, old_assets):
-        raise docker.failure("The assets of the old release cannot be published.")
-    switch_back(docker, project)
+    # Before the old release starts: it reads its manifest then.
+    image = _put_assets_back(rollout, project)
+    switch_back(run.begin(StepName.UP), project)
     hide_maintenance_page(run)
     names = rollout.candidate.prepared.assets
-    if old_assets and not purge(run, run.begin(StepName.PURGE), names, previous):
+    if image and not _done(run, lambda: purge(run, run.begin(StepName.PURGE), names, previous, image)):
         run.output.complain("The assets of the failed release stay until the next one.")
+
+
+def _put_assets_back(rollout: Rollout, project: Project) -> str:
+    """Of the old release's assets, those that the new one's have replaced, as a manifest: the others have never left.
+
+    So where this fails, which is said, the old release starts nevertheless.
+    Returns the image whose programs can remove the new release's assets; "" where these are to stay.
+    """
+    run, previous, names = rollout.run, rollout.previous, rollout.candidate.prepared.assets
+    if not (run.transaction / "published").exists():
+        return ""
+    docker, old = run.begin(StepName.PUBLISH), assets_of(run, previous)
+    image = image_here(run, docker, project.name, previous)
+    if not old:
+        return image
+
+    def again() -> bool:
+        return publish(run, docker, names, old, image)
+
+    # On a full disk it may be the new release's files that take the room.
+    if image and (_done(run, again) or _done(run, lambda: purge(run, docker, names, previous, image) and again())):
+        return image
+    run.output.complain(
+        f"The assets of {previous} could not be published again, so its pages may name files of the failed release.",
+        "Fix the cause, then run `pulumi up` again, for this release or the old one.",
+    )
+    return ""
+
+
+def _done(run: Run, what: Callable[[], bool]) -> bool:
+    """Whether something succeeded that a restore can do without."""
+    try:
+        return what()
+    except (StepError, OSError) as error:
+        run.output.complain(str(error))
+        return False
 
 
 def _await_engine(docker: Docker) -> None:

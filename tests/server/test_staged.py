@@ -237,11 +237,78 @@ def test_whatever_fails_the_old_state_is_put_back_and_the_step_fails(
     assert "was put back and serves" in result.errors
     assert server.compose_file.read_bytes() == before
     # What the failed release has published goes, too.
-    assert phases(server)[-len(UP) - 1 :] == [*UP, "purge"]
+    after = [*UP, "purge"] if part in ("publish", "up") else list(UP)
+    assert phases(server)[-len(after) :] == after
     last = history(server)[-1]
     assert (last["result"], last["phase"]) == ("restored", part)
     assert not (server.state / "transaction").exists()
     assert ("The database was migrated, or partly" in result.errors) == (part in ("migrate", "task", "publish", "up"))
+
+
+def roll_back(server: Server, behaviour: str) -> tuple[Result, list[list[str]]]:
+    """A release over one that was found, which does not come up; what ran for its assets, as root."""
+    server.answer("running", "sha256:old")
+    prepare(server)
+    (found,) = releases(server).glob("found-*")
+    (found / "assets-found" / "0").mkdir(exist_ok=True)
+    server.behave(
+        f'{WRITES}\ncase "$*" in "compose create web") touch "$STUBS/broken-$(ls "$STUBS" | grep -c broken)"\n'
+        f'[ -e "$STUBS/broken-1" ] || exit 1 ;; esac\n{behaviour}'
+    )
+    server.forget_calls()
+    return run(server, "up"), server.docker_calls("run")
+
+
+def programs(calls: list[list[str]]) -> list[str]:
+    """What ran as root, and the images whose programs that were."""
+    return [f"{call[call.index('--name') + 1].rpartition('-')[2]} {call[call.index('sh') + 1]}" for call in calls]
+
+
+PINNED = RELEASE.pinned
+
+
+def test_what_was_replaced_among_the_old_assets_is_put_back_with_the_old_releases_own_programs(server: Server) -> None:
+    """The failed release's image may be gone, and whether its programs work nobody has seen."""
+    result, calls = roll_back(server, "")
+    assert "was put back and serves" in result.errors
+    assert programs(calls) == [f"publish {PINNED}", "publish sha256:old", "purge sha256:old"]
+
+
+def test_a_restore_does_without_the_images_that_are_gone(server: Server) -> None:
+    """`docker system prune -af` has removed what no container runs."""
+    gone = 'case "$*" in "image inspect --format {{.Id}} sha256:old") [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac'
+    result, calls = roll_back(server, f"{gone}\nimage_of() {{ echo sha256:runs; }}")
+    assert "was put back and serves" in result.errors
+    assert programs(calls)[1:] == ["publish sha256:runs", "purge sha256:runs"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "tried"),
+    [
+        # The program fails whenever it is tried; no image is left.
+        ('"run "*-publish*', ["publish", "purge", "publish"]),
+        ('"image inspect"*', []),
+    ],
+)
+def test_where_the_old_assets_cannot_be_published_again_the_old_release_is_started_nevertheless(
+    server: Server, failing: str, tried: list[str]
+) -> None:
+    result, calls = roll_back(server, f'case "$*" in {failing}) [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac')
+    assert result.status == 1
+    assert "could not be published again" in result.errors
+    assert "was put back and serves" in result.errors
+    assert [program.partition(" ")[0] for program in programs(calls)[1:]] == tried
+    assert history(server)[-1]["result"] == "restored"
+
+
+def test_assets_that_took_the_last_room_on_the_disk_make_room_for_the_old_ones_manifest(server: Server) -> None:
+    for number in range(2):  # the containers start
+        (server.stubs / f"broken-{number}").touch()
+    full = 'case "$*" in *-purge*) touch "$STUBS/room" ;; "run "*-publish*) [ -e "$STUBS/room" ] || exit 1 ;; esac'
+    result, calls = roll_back(server, full)
+    assert "was put back and serves" in result.errors, result.errors
+    assert "could not be published again" not in result.errors
+    assert [program.partition(" ")[0] for program in programs(calls)] == ["publish", "publish", "purge", "publish"]
 
 
 def test_a_full_disk_is_noticed_before_anything_changes(prepared: Server) -> None:
@@ -343,9 +410,7 @@ def from_image(server: Server, step: str) -> Result:
 
 
 def test_assets_that_the_image_holds_are_taken_once_when_it_is_pulled(server: Server) -> None:
-    server.behave(
-        'case "$*" in "create "*) echo holder ;; "cp -q holder:/app/public/packs/. "*) touch "$4/app.js"; esac'
-    )
+    server.behave('case "$*" in "create "*) echo holder ;; "cp holder:/app/public/packs/. "*) touch "$3/app.js"; esac')
     result = from_image(server, "pull")
     assert result.status == 0, result
     assert "took the assets that the image holds" in result.output
@@ -548,33 +613,67 @@ def test_assets_are_published_on_what_the_containers_of_the_service_have_and_on_
     assert run(server, "up").status == 0
     [publish] = server.docker_calls("run")
     (assets,) = (releases(server) / NAME).glob("assets-*")
-    assert mounts_of(publish) == [f'type=bind,"source={assets}","target=/releve",readonly', mount]
+    assert mounts_of(publish) == [f'type=bind,"source={assets}/0","target=/releve/0",readonly', mount]
     assert publish[publish.index("--network") + 1] == "none"
     assert "--volumes-from" not in publish
     assert "--privileged" not in publish
 
 
-def test_purging_sees_the_files_of_this_and_the_previous_release_and_changes_neither(server: Server) -> None:
+def keep_release(server: Server, name: str, *paths: str, live: bool = True) -> Path:
+    """A release that was published, on these asset paths; its assets."""
+    assets = releases(server) / name / "assets-0123456789ab"
+    for number in range(len(paths)):
+        (assets / str(number)).mkdir(parents=True)
+    assets.with_name(f"published-{assets.name}").write_text("".join(f"{path}\n" for path in paths))
+    assets.with_name("assets").write_text(f"{assets.name}\n")
+    if live:
+        assets.with_name("live").touch()
+    return assets
+
+
+def read_only(source: Path, target: str) -> str:
+    return f'type=bind,"source={source}","target={target}",readonly'
+
+
+def test_purging_sees_what_retired_releases_have_published_and_what_the_kept_ones_consist_of(server: Server) -> None:
     server.answer("running", "sha256:old")
     server.behave(WRITES)
     assert run(server, "pull").status == 0
     (found,) = releases(server).glob("found-*/assets-found")
     (found / "0").mkdir(exist_ok=True)
     prepare(server)
+    failed = keep_release(server, "1.9-aaaaaaaaaaaa", "/app/public/packs", live=False)
+    other = keep_release(server, "1.8-aaaaaaaaaaaa", "/app/other", "/app/public/packs")
+    never = keep_release(server, "1.7-aaaaaaaaaaaa", "/app/public/packs", live=False)
+    for name in ("assets", f"published-{never.name}"):
+        never.with_name(name).unlink()
     assert run(server, "up").status == 0
     server.forget_calls()
     result = run(server, "purge")
     assert result.status == 0, result
     [purge] = server.docker_calls("run")
     (assets,) = (releases(server) / NAME).glob("assets-*")
-    *kept, own = mounts_of(purge)
-    assert sorted(kept) == sorted(
-        [
-            f'type=bind,"source={assets}","target=/releve/this",readonly',
-            f'type=bind,"source={found}","target=/releve/previous",readonly',
-        ]
-    )
-    assert own == 'type=bind,"source=/srv/public","target=/app/public"'
+    assert mounts_of(purge) == [
+        read_only(assets / "0", "/releve/kept/0/0"),
+        read_only(found / "0", "/releve/kept/1/0"),
+        # By path: this one had another one before it.
+        read_only(other / "1", "/releve/retired/0/0"),
+        read_only(failed / "0", "/releve/retired/1/0"),
+        'type=bind,"source=/srv/public","target=/app/public"',
+    ]
+
+
+def test_what_was_there_before_the_first_release_is_never_purged(server: Server) -> None:
+    """It is of unknown origin: where uploads are in the same directory, they are among it."""
+    server.answer("running", "sha256:old")
+    prepare(server)
+    assert run(server, "up").status == 0
+    kept = keep_release(server, "1.9-aaaaaaaaaaaa", "/app/public/packs")
+    (server.state / "previous").unlink()
+    (server.state / "previous").symlink_to(f"releases/{kept.parent.name}")
+    server.forget_calls()
+    assert run(server, "purge").status == 0
+    assert server.docker_calls("run") == []
 
 
 def test_no_program_of_the_image_gets_more_of_the_server_than_its_assets(server: Server) -> None:
