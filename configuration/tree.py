@@ -392,10 +392,31 @@ class AppSettings(_Settings):
     ] = Field({}, description="how long a step, or a part of one, may take", examples=[{"precompile": 3600}])
 
 
+class HealthCheckSettings(_Settings):
+    """A further page, asked for once when `health.path` is answered well, and once at the end of `health.settle`.
+
+    For pages that cost something each time: Fab-manager's `/health` makes the connections to its database anew.
+    """
+
+    path: UrlPath = Field(
+        description="what is asked, on `app.port`: a page that costs something each time, as Fab-manager's does",
+        examples=["/health"],
+    )
+    status: Status = Field(200, description="the status that the answer must have", examples=[204])
+    contains: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        (), description="texts that the answer must contain", examples=[['"redis":true']]
+    )
+    headers: Mapping[HeaderName, Text] = Field(
+        {},
+        description="request headers, beside those of `health.headers`; stored in clear, so not for secrets",
+        examples=[{"X-Probe": "releve"}],
+    )
+
+
 class HealthSettings(_Settings):
     """When a release counts as serving: what the web service itself answers on the server, without the proxy."""
 
-    path: UrlPath = Field("/", description="what is asked, on `app.port`", examples=["/health"])
+    path: UrlPath = Field("/", description="what is asked, on `app.port`, again and again", examples=["/health"])
     status: Status = Field(200, description="the status that the answer must have", examples=[204])
     contains: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         (),
@@ -410,6 +431,13 @@ class HealthSettings(_Settings):
     settle: Annotated[int, Field(ge=0, le=3600), Called("seconds", "seconds")] = Field(
         10, description="how long the release is watched after its first good answer", examples=[30]
     )
+    interval: Seconds = Field(
+        1,
+        description="time between two questions to an application that answers well. Whoever answers 429, or 503 with "
+        "`Retry-After`, is left alone for a while and does not count as down",
+        examples=[5],
+    )
+    checks: Annotated[tuple[HealthCheckSettings, ...], Field(strict=False)] = ()
 
 
 class BackupSettings(_Settings):

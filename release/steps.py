@@ -11,6 +11,7 @@ from release.reference import ImageReference
 from server.request import (
     Assets,
     AssetsFrom,
+    Check,
     Database,
     Delivery,
     Health,
@@ -127,6 +128,11 @@ def _health(settings: Settings, server: ServerSettings) -> Health:
         headers=dict(health.headers),
         url=server.url,
         settle=health.settle,
+        interval=health.interval,
+        checks=tuple(
+            Check(path=check.path, status=check.status, contains=check.contains, headers=dict(check.headers))
+            for check in health.checks
+        ),
         log_files=settings.app.log_files,
     )
 

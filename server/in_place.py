@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from server import releases
+from server import proxies, releases
 from server.bringing_up import start_missing
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
 from server.placement import put_in_place, require_in_place
 from server.preparation import prepare
+from server.public import look, unknown_before
 from server.request import StepName
 from server.run import Run
+from server.transaction import UNSEEN
 
 STOPPED = """The services are stopped, and the Compose file names the new image. Fix the cause and run `pulumi up`
 again, or set the tag back and run it: that brings the previous release up."""
@@ -63,8 +65,12 @@ def verify(run: Run) -> None:
     docker = run.begin(StepName.GATE)
     there = require_containers(run, docker, project.name)
     watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
-    await_health(run, docker, Gate.of(run.request.health), watch, there.of(run.request.web))
+    web = there.of(run.request.web)
+    await_health(run, docker, Gate.of(run), watch, web)
+    known = proxies.tell(run, docker, proxies.find(run, docker, web[0]), web[0])
+    seen = look(run, run.begin(StepName.VERIFY), unknown_before(run, docker), known, at_page=False)
     releases.forget_live(run)
     releases.record(run, "released")
     health = run.request.health
     run.say(f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}")
+    run.say(f"{run.image.release} {'serves' if seen else UNSEEN}")

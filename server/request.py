@@ -124,6 +124,16 @@ class Assets:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A page that is asked for seldom, and what it must answer: as of Health."""
+
+    path: str
+    status: int = 200
+    contains: tuple[str, ...] = ()
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Health:
     """When a release counts as serving.
 
@@ -132,6 +142,8 @@ class Health:
     headers:   of the request
     url:       the public address, or None
     settle:    seconds for which it is watched after its first good answer
+    interval:  seconds between two questions to somebody who answers well
+    checks:    further pages, asked for when the first one is answered well, and at the end of settle
     log_files: absolute paths in the container, shown when it does not serve
     """
 
@@ -142,6 +154,8 @@ class Health:
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     url: Optional[str] = None
     settle: int = 0
+    interval: int = 1
+    checks: tuple[Check, ...] = ()
     log_files: tuple[str, ...] = ()
 
 

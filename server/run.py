@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.commands import Docker, Phase
 from server.output import Output
+from server.questions import Questions
 from server.request import Image, Request, StepName
 
 
@@ -17,13 +18,15 @@ from server.request import Image, Request, StepName
 class Run:
     """One step.
 
-    docker: with the time of the whole step
+    docker:    with the time of the whole step
+    questions: to the application, whoever asks them
     """
 
     step: StepName
     request: Request
     output: Output
     docker: Docker
+    questions: Questions = field(default_factory=Questions)
 
     @property
     def directory(self) -> Path:

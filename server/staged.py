@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from server import assets, migrations, releases, transaction
+from server import assets, migrations, proxies, releases, transaction
+from server.background import Background
 from server.bringing_up import bring_up, start_missing
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
@@ -18,20 +20,47 @@ from server.health import Gate, await_health, image_id, look_at, require_contain
 from server.placement import require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
+from server.proxies import Proxy
 from server.public import Downtime, look, look_before
 from server.request import Migrations, StepName
 from server.run import Run, read_line
 from server.transaction import Rollout
 
 
+@dataclass
 class Switch:
-    """How the new release's containers take the place of the old ones: they stop first."""
+    """How the new release's containers take the place of the old ones: they stop first.
+
+    proxies: those of the web service, None as long as they are not known
+    """
+
+    proxies: list[Proxy] | None = None
+    finding: Background[None] | None = None
 
     def before(self, run: Run, candidate: Candidate) -> None:
-        """What is begun before anything changes."""
+        """What is begun before anything changes: proxies are looked for."""
+        self.finding = Background(lambda: self.find(run, candidate))
+
+    def find(self, run: Run, candidate: Candidate) -> None:
+        """The proxies, as long as there is something that they pass requests to."""
+        running = listing(run.docker, candidate.project.name).of(run.request.web, states=("running",))
+        if running:
+            self.proxies = proxies.find(run, run.docker, running[0])
 
     def require(self) -> None:
-        """Raises Failure where what was begun has found that the switch cannot be made."""
+        """Raises Failure where a proxy could not be told of the new containers."""
+        if self.finding:
+            self.finding.result()
+
+    def known(self) -> Sequence[Proxy]:
+        """The proxies that were found. Raises Failure as above."""
+        self.require()
+        return self.proxies or ()
+
+    def tell(self, run: Run, docker: Docker, container: str) -> None:
+        """The proxies that do not find the web service's containers by themselves; `container` is one that answers."""
+        known = proxies.find(run, docker, container) if self.proxies is None else self.proxies
+        self.proxies = proxies.tell(run, docker, known, container)
 
     def publish(self, rollout: Rollout) -> None:
         """Makes sure that the new release's assets are published, or begins to."""
@@ -41,12 +70,14 @@ class Switch:
         """Until the new release serves. Raises StepError."""
         run, docker = rollout.run, rollout.run.begin(StepName.UP)
         bring_up(run, docker, rollout.project)
+        run.questions.forget()  # what containers said before they were stopped
         docker = run.begin(StepName.GATE)
         there = require_containers(run, docker, rollout.project.name)
-        web, gate = there.of(run.request.web), Gate.of(run.request.health)
+        web, gate = there.of(run.request.web), Gate.of(run)
         watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
+        self.tell(run, docker, web[0])
         transaction.hide_maintenance_page(run)
         health = run.request.health
         run.say(
@@ -57,12 +88,16 @@ class Switch:
     def switch_back(self, rollout: Rollout, docker: Docker, project: Project) -> None:
         """Until the old release serves again; the files are its own already. Raises StepError."""
         bring_up(rollout.run, docker, project)
+        rollout.run.questions.forget()
         docker = rollout.run.begin(StepName.GATE)
         web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
         transaction.await_old_release(rollout, docker, web)
+        self.tell(rollout.run, docker, web[0])
 
     def end(self) -> None:
         """Waits for whatever goes on in the background, in every outcome."""
+        if self.finding:
+            self.finding.wait()
 
 
 def precompile(run: Run) -> None:
@@ -93,9 +128,9 @@ def up(run: Run, switch: Switch) -> None:
         )
     switch.before(run, candidate)
     try:
-        rollout = _look_at_old(run, candidate)
+        rollout = _look_at_old(run, candidate, switch)
         transaction.begin(run, docker, candidate, switch.require)
-        downtime = Downtime(rollout.measured_at)
+        downtime = Downtime(run.questions, run.request.health.interval, lambda: rollout.measured)
         try:
             _replace(rollout, switch)
         except (Exception, Terminated) as error:  # whatever it is, the old release is put back
@@ -107,13 +142,13 @@ def up(run: Run, switch: Switch) -> None:
         switch.end()
 
 
-def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
+def _look_at_old(run: Run, candidate: Candidate, switch: Switch) -> Rollout:
     """What serves, and whether the release may follow it. Changes nothing."""
     docker, project = run.docker, candidate.project
     current = releases.linked(run.state, "current")
-    public = look_before(run, docker)
+    public = look_before(run, docker, switch.known)
     old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
-    rollout = Rollout(run, candidate, public, current, old_health, database=None, targets=[])
+    rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
     if run.request.database.migrate and not migrations.need_not_ask(run, current):
@@ -135,7 +170,8 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
     run.begin(StepName.UP)
     transaction.place(rollout)
     switch.switch(rollout)
-    look(run, run.begin(StepName.VERIFY), rollout.public)
+    rollout.proxies = switch.known()
+    rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies)
 
 
 def _migrate(rollout: Rollout, database: Database) -> None:
@@ -179,6 +215,7 @@ def _put_back(rollout: Rollout, error: BaseException, downtime: Downtime, switch
             switch.switch_back(rollout, docker, project)
         finally:
             switch.end()
+        rollout.proxies = switch.proxies or ()
 
     transaction.put_back(rollout, error, downtime, switch_back)
 
@@ -188,13 +225,13 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     releases.keep(run, rollout.candidate)
     releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=downtime)
     transaction.end(run)
-    name = run.image.release
+    name = f"{run.image.release} {'serves' if rollout.seen else transaction.UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
-        run.say(f"{name} serves; nothing served before")
+        run.say(f"{name}; nothing served before")
         return
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
-    run.say(f"{name} serves; the site did not answer for {downtime:.1f} s{over}")
+    run.say(f"{name}; the site did not answer for {downtime:.1f} s{over}")
 
 
 def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:

@@ -15,28 +15,32 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
-from server import environment, releases
+from server import environment, releases, sockets
 from server.assets import assets_of, image_here, publish, purge
 from server.commands import Docker
-from server.containers import OneOffs, containers_from, listing, reached_at
+from server.containers import Container, OneOffs, containers_from, listing, reached_at
 from server.database import Database, noted_dumps, remove_unfinished_dumps
 from server.errors import StepError
-from server.health import Gate, failure_with_logs
+from server.health import Gate, failure_with_logs, is_shown_here
 from server.placement import put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
-from server.public import Downtime, Public
+from server.proxies import Proxy
+from server.public import Downtime, Measured, Public, Target, look
 from server.request import Migrations, StepName
 from server.restoring import restore
 from server.run import Run, read_line, replace_file
 
 RESERVE = 2 << 20
 """Bytes that a transaction holds, so that it can be put back on a disk that it has found full."""
+UNSEEN = "runs and answers on its own address, but was not seen through a proxy"
+"""What is said of a release whose visitors may get something else."""
 
 
 class OldHealth(Enum):
@@ -53,7 +57,9 @@ class Rollout:
 
     previous: the release that was live when it began, "" for none
     database: what is dumped before migrations are run, or None: there are none to run
-    targets:  what is asked to measure the downtime, where there is no public address
+    measured: what is asked to measure the downtime
+    proxies:  those of the web service, as far as they are known
+    seen:     whether it was seen as visitors get it
     """
 
     run: Run
@@ -62,33 +68,37 @@ class Rollout:
     previous: str
     old_health: OldHealth
     database: Database | None
-    targets: list[str]
+    measured: Measured = field(default_factory=Measured)
+    proxies: Sequence[Proxy] = ()
+    seen: bool = False
 
     @property
     def project(self) -> Project:
         """As the release wants it."""
         return self.candidate.project
 
-    def measured_at(self) -> list[str]:
-        """What is asked to know whether the site answers."""
-        return [f"{self.public.url}{self.run.request.health.path}"] if self.public.url else self.targets
-
     def note_targets(self, docker: Docker) -> None:
-        """The containers that serve now are asked from now on."""
+        """The containers that serve now are looked at from now on, and asked where there is no public address."""
+        health = self.run.request.health
+        containers = inspected(docker, listing(docker, self.project.name).of(self.run.request.web))
+        targets = [Target.at(f"{self.public.url}{health.path}")]
         if self.public.url is None:
-            ids = listing(docker, self.project.name).of(self.run.request.web)
-            self.targets = targets_of(self.run, docker, ids)
+            targets = targets_of(self.run, docker, containers)
+        shown = [it.process for it in containers if is_shown_here(it) and sockets.shows(it.process)]
+        self.measured = Measured(targets, shown, health.port)
 
 
-def targets_of(run: Run, docker: Docker, ids: list[str]) -> list[str]:
-    """The health pages of containers."""
-    health = run.request.health
-    answer = docker.ask("inspect", *ids) if ids else None
-    if answer is None:
-        return []
+def inspected(docker: Docker, ids: list[str]) -> list[Container]:
+    """The containers, as many of them as there still are."""
+    return containers_from(docker.ask("inspect", *ids).text) if ids else []
+
+
+def targets_of(run: Run, docker: Docker, containers: list[Container]) -> list[Target]:
+    """The health pages of containers, which are asked as the health gate asks them."""
+    gate = Gate.of(run)
     return [
-        f"http://{address}:{health.port}{health.path}"
-        for container in containers_from(answer.text)
+        Target((container.id, address), partial(gate.ask, address))
+        for container in containers
         for address in reached_at(docker, container)
     ]
 
@@ -98,7 +108,7 @@ def old_health(run: Run, docker: Docker, project: Project) -> OldHealth:
     web = listing(docker, project.name).of(run.request.web, states=("running",))
     if not web:
         return OldHealth.NONE
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     if gate.is_answered_by(docker, web):
         return OldHealth.FULL
     return OldHealth.STATUS if gate.without_texts().is_answered_by(docker, web) else OldHealth.NONE
@@ -188,6 +198,8 @@ def put_back(
     run.output.complain("", f"Putting back {rollout.previous or 'what was there before'}.")
     try:
         _restore(rollout, switch_back)
+        if rollout.old_health is not OldHealth.NONE:
+            rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies, at_page=False)
     except Exception as failed:  # noqa: BLE001 - whatever it is, it is said, and the history tells of it
         run.output.report(failed if isinstance(failed, StepError) else StepError(f"{type(failed).__name__}: {failed}"))
         away = downtime.stop()
@@ -201,12 +213,17 @@ def put_back(
     _tell_about_database(run)
     releases.record(run, "restored", phase=phase, previous=rollout.previous, downtime=away)
     shutil.rmtree(run.transaction)
-    if rollout.previous:
-        run.output.complain(
-            f"The release {rollout.previous} was put back and serves. The site did not answer for {away:.1f} s."
-        )
-    else:
-        run.output.complain("What was there before was put back; nothing served.")
+    run.output.complain(_put_back_as(rollout, away))
+
+
+def _put_back_as(rollout: Rollout, away: float) -> str:
+    if not rollout.previous:
+        return "What was there before was put back; nothing served."
+    back = f"The release {rollout.previous} was put back"
+    if rollout.old_health is OldHealth.NONE:
+        return f"{back}. It did not answer before, either."
+    how = " and serves" if rollout.seen else f"; it {UNSEEN}"
+    return f"{back}{how}. The site did not answer for {away:.1f} s."
 
 
 def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -> None:
@@ -335,7 +352,7 @@ def await_old_release(rollout: Rollout, docker: Docker, web: list[str]) -> None:
     rollout.note_targets(docker)
     if rollout.old_health is OldHealth.NONE:
         return
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     if rollout.old_health is OldHealth.STATUS:
         gate = gate.without_texts()
     # It may be started again meanwhile, and elsewhere.
@@ -407,6 +424,7 @@ def show_maintenance_page(run: Run) -> None:
 def hide_maintenance_page(run: Run) -> None:
     """The site is back."""
     if run.request.maintenance_page:
+        run.questions.forget()  # what the page itself has answered
         page = run.directory / run.request.maintenance_page
         for path in (page, page.with_name(f"{page.name}.releve-new")):
             path.unlink(missing_ok=True)

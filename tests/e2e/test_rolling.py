@@ -35,7 +35,7 @@ KILLED_AT = {
     "the new container is made": Place("docker compose create *"),
     "the new container starts": Place("docker start *"),
     "the new container is waited for": Place("connect * 3000", after_switch=True),
-    "the proxy is reloaded": Place("docker exec * nginx -s reload"),
+    "the proxy is reloaded": Place("docker exec * nginx * -s reload"),
     "connections to the old container are refused": Place("docker inspect OLD", after_switch=True),
     "the old container is stopped": Place("docker stop OLD"),
     "the old container is removed": Place("docker rm OLD"),

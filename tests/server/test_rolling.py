@@ -62,13 +62,18 @@ case "$*" in
     'rm '*worker*) for word; do sed -i "/^$word\\$/d" "$worker"; done; exit ;; # side by side with the next
     'rm '*) for word; do sed -i "/^$word\\$/d" "$web"; done; exit ;;
     'ps '*'.Networks'*)
-        printf '%s|,%s,|%s\\n' {OLD} shop_default '"puma" app' other other_default '"nginx" nginx:1' \\
-            {PROXY} front,shop_default '"nginx -g daemon off;" nginx:1'
+        printf '%s|,%s,|%s|%s\\n' {OLD} shop_default shop-web-1 shop cache shop_default cache shop \\
+            other other_default other x {PROXY} front,shop_default {PROXY} front
         exit
         ;;
     'exec '*' nginx -T') cat "$STUBS/nginx.conf" 2>/dev/null; exit ;;
     'exec '*' -s reload') echo reloaded >>"$STUBS/reloads"; exit ;;
-    'top '*'pid,args') echo "$(wc -l <"$STUBS/reloads" 2>/dev/null || echo 0) ? nginx: worker process"; exit ;;
+    'top cache '*) printf '7 redis-server *:6379\\n'; exit ;;
+    'top '*'pid,args')
+        printf '  8 nginx: master process %s\\n' "$(cat "$STUBS/title" 2>/dev/null || echo nginx)"
+        echo "$(wc -l <"$STUBS/reloads" 2>/dev/null || echo 0) nginx: worker process"
+        exit
+        ;;
     'top '*) printf 'PID RSS\\n1 1000\\n'; exit ;;
     'run '*' releve-iptables:'*) # in the network of another container, with this server's own commands
         for word; do case $word in container:*) export NETWORK="${{word#container:}}" ;; esac; done
@@ -340,7 +345,7 @@ def test_what_sets_the_rules_ends_with_a_killed_run_and_keeps_nothing_from_the_n
 
 def test_each_of_two_proxies_has_its_rules_and_the_assets_are_published_once(prepared: Server) -> None:
     both = f"""'ps '*'.Networks'*)
-        for proxy in {PROXY} second-proxy; do printf '%s|,%s,|%s\\n' "$proxy" shop_default '"nginx" nginx:1'; done
+        for proxy in {PROXY} second-proxy; do printf '%s|,%s,|%s|\\n' "$proxy" shop_default "$proxy"; done
         exit
         ;;"""
     prepared.behave(f'case "$*" in {both} esac\n{CONTAINERS}')
@@ -420,7 +425,7 @@ def test_whatever_fails_before_the_old_container_stops_it_is_left_alone(
     result = run(server, "up", worker_quiet=QUIET, settle=1)
     assert result.status == 1, result
     assert message in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert server.compose_file.read_bytes() == before
     assert (server.stubs / "web").read_text() == f"{OLD}\n"
     assert f"stop {OLD}" not in events(server)
@@ -534,7 +539,7 @@ def test_the_worker_of_a_failed_release_goes_also_when_it_does_not_take_the_word
     result = run(server, "up", worker_quiet=("quiet",), settle=1)
     assert result.status == 1, result
     assert "new-worker1 cannot be told to take no more work" in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert in_order(server, f"stop {OLD}", "stop new-worker1", "rm new-worker1")
 
 

@@ -29,6 +29,7 @@ CONFIGURATION: dict[str, Any] = {
     "image": {"repository": "example.org/app", "source": {"path": "app"}, "smokeTest": {"paths": [{"path": "/"}]}},
     "registry": {"username": "someone", "password": "some-password"},
     "app": {"directory": "/apps/app", "services": ["web"]},
+    "health": {"checks": [{"path": "/other"}]},
     "servers": [
         {
             "name": "server1",

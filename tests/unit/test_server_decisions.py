@@ -10,37 +10,11 @@ from server.former import name_of
 from server.migrations import State, migrated, state_of
 from server.output import fit
 from server.project import COMPLETED, Project, Service, settings_hash
-from server.proxies import Lookups, lookups_of
 from server.public import down
 from server.pull import asset_mount
 from server.request import Assets
 
 pytestmark = pytest.mark.unit
-
-ASKED = "resolver 127.0.0.11 valid=1s;\nserver {\n  location / { set $app web; proxy_pass http://$app:3000; }\n}\n"
-LITERAL = "upstream app {\n  server web:3000;\n}\nserver { location / { proxy_pass http://app; } }\n"
-
-
-@pytest.mark.parametrize(
-    ("configuration", "lookups"),
-    [
-        (ASKED, Lookups(asks=True, keeps=False)),
-        (LITERAL, Lookups(asks=False, keeps=True)),
-        (LITERAL.replace("3000;", "3000 resolve;"), Lookups(asks=True, keeps=True)),
-        (ASKED + LITERAL, Lookups(asks=True, keeps=True)),
-        ("location / { proxy_pass http://web:3000; }", Lookups(asks=False, keeps=True)),
-        ("location / { proxy_pass http://shop-web-1:3000/x; }", Lookups(asks=False, keeps=True)),
-        (f"# server web:3000;\n{ASKED}", Lookups(asks=True, keeps=False)),
-        ("map $host $app { default web; }", Lookups(asks=True, keeps=False)),
-        ("location / { proxy_pass http://website:3000; }\nserver_name web;", None),
-        ("location / { proxy_pass http://webXmin:3000; }", None),
-    ],
-)
-def test_what_an_nginx_does_with_a_name_is_read_from_its_configuration(
-    configuration: str, lookups: Lookups | None
-) -> None:
-    assert lookups_of(configuration, ["web", "shop-web-1", "web.min"]) == lookups
-
 
 UP, DOWN = "   up     20240101000000  Create visits\n", "  down    20240701000000  Add note\n"
 NEWER = "   up     20240801000000  ********** NO FILE **********\n"
@@ -106,9 +80,12 @@ def test_the_databases_have_the_names_that_rails_gives_them() -> None:
     assert [database.name for database in migrated(said)] == ["shop_production", "shop_queue"]
 
 
-def test_the_site_is_down_from_an_unanswered_question_to_the_next_one() -> None:
-    assert down([(1.0, True), (1.1, False), (1.2, False), (2.0, True)], end=2.1) == pytest.approx(0.9)
-    assert down([(1.0, True), (1.5, False)], end=3.0) == pytest.approx(1.5)
+def test_the_site_ceases_to_answer_and_answers_again_in_the_middle_between_two_questions() -> None:
+    assert down([(1.0, True), (2.0, False), (2.1, False), (2.2, True)], end=3.0) == pytest.approx(0.65)
+    assert down([(1.0, True), (1.5, False)], end=3.0) == pytest.approx(1.75)
+    assert down([(1.5, False), (1.0, False), (2.0, True), (3.0, True)], end=3.0) == pytest.approx(0.75)
+    assert down([(1.0, True), (2.0, False), (2.2, True), (3.2, False), (3.4, True)], end=4) == pytest.approx(1.2)
+    assert down([(1.0, True)], end=3.0) == 0
     assert down([], end=3.0) == 0
 
 
