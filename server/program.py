@@ -32,6 +32,7 @@ from server import releases
 from server.commands import Docker, Phase, keep_newest
 from server.containers import OneOffs
 from server.errors import Failure, Refusal, StepError, Terminated, Told
+from server.hidden import hide_values
 from server.output import Output, fit
 from server.preparation import CANDIDATE, user
 from server.request import Request, RequestError, StepName, Strategy, load
@@ -142,6 +143,7 @@ def _run(step: StepName, request: Request, output: Output) -> int:
     state = Path(request.directory) / ".releve"
     with _locked(state, step, request, phase), (state / "children").open("a") as marker:
         run = Run(step, request, output, Docker(output, phase, marker.fileno()))
+        hide_values(run)
         _note_interrupted_run(run)
         shutil.rmtree(run.scratch, ignore_errors=True)
         run.scratch.mkdir()
