@@ -242,7 +242,7 @@ def _prepare_anew(run: Run, docker: Docker, files: Files, delivery: Delivery, fi
     resolved = _with_environment(run, docker, candidate, delivery.environment, resolved)
     if asked.strategy is request.Strategy.ROLLING:
         _refuse_two(asked, resolved)
-    texts = [path.read_text() for path in (file, files.override) if path]
+    texts = [_text(path) for path in (file, files.override) if path]
     names, certain = _referred_files(texts)
     compiled = settings_hash(resolved, [asked.web], assets.source, assets.paths, assets.precompile)
     prepared = Prepared(
@@ -297,18 +297,26 @@ def _compose_file(asked: Request, files: Files, delivered: str | None) -> bytes:
     """The release's Compose file: the repository's, or the server's own with the images set."""
     from server import compose_file  # noqa: PLC0415 - as above
 
+    text = _text(files.compose) if delivered is None else delivered
     try:
-        for text in [*([files.override.read_text()] if files.override else []), delivered or files.compose.read_text()]:
-            compose_file.refuse_parts(text)
+        for part in [*([_text(files.override)] if files.override else []), text]:
+            compose_file.refuse_parts(part)
     except compose_file.ComposeFileError as error:
         raise Refusal(str(error)) from None
     if delivered is not None:
         return delivered.encode()
     try:
-        # By bytes: line endings are part of the file and stay as they are.
-        return compose_file.with_image(files.compose.read_bytes().decode(), asked.services, str(asked.image)).encode()
-    except (compose_file.ComposeFileError, UnicodeDecodeError) as error:
+        return compose_file.with_image(text, asked.services, str(asked.image)).encode()
+    except compose_file.ComposeFileError as error:
         raise Refusal(f"{files.compose} is left as it is. {error}") from None
+
+
+def _text(file: Path) -> str:
+    """Of a Compose file. By bytes: line endings are part of the file and stay as they are."""
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{file} is not in UTF-8, as Compose reads it: {error}.", "Save it in that encoding.") from None
 
 
 def _compose(asked: Request, files: Files, file: Path) -> Compose:

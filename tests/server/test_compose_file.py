@@ -77,6 +77,13 @@ def test_a_file_that_names_the_image_already_is_not_written(server: Server) -> N
     assert len(list((server.state / "compose").iterdir())) == 1
 
 
+def test_a_file_in_another_encoding_is_refused(server: Server) -> None:
+    server.compose_file.write_bytes(server.compose_file.read_bytes() + "# déjà vu\n".encode("latin-1"))
+    result = server.run("pull")
+    assert result.status == 1
+    assert f"{server.compose_file} is not in UTF-8" in result.errors
+
+
 def test_a_symbolic_link_is_refused(server: Server) -> None:
     real = server.home / "elsewhere.yml"
     server.compose_file.rename(real)
