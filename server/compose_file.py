@@ -6,8 +6,9 @@ server for its own.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -115,6 +116,36 @@ def with_image(text: str, services: Iterable[str], image: str) -> str:
         changed = f"{changed[:start]}{quote}{image}{quote}{changed[end:]}"
     _refuse_other_changes(document, parse(changed), wanted, image)
     return changed
+
+
+def with_path(text: str, is_old: Callable[[str], bool], new: str) -> str:
+    """The text with another file in the place of one that services take variables from, or mount.
+
+    is_old: whether a path, as it is written, is that file's
+    """
+    try:
+        root = yaml.compose(_without_tabs(text), Loader=_Composer)
+    except yaml.YAMLError:
+        return text  # Compose says it better
+    spans = {}
+    services = _lookup(root, "services")
+    for _, service in services.value if isinstance(services, yaml.MappingNode) else ():
+        for node in (*_entries(service, "env_file", "path"), *_entries(service, "volumes", "source")):
+            path, colon, rest = node.value.partition(":")
+            if is_old(path):
+                spans[_span(text, node)] = json.dumps(new.replace("$", "$$") + colon + rest)
+    for (start, end), value in sorted(spans.items(), reverse=True):
+        text = f"{text[:start]}{value}{text[end:]}"
+    return text
+
+
+def _entries(service: yaml.Node, key: str, part: str) -> Iterator[yaml.ScalarNode]:
+    """The entries below `key`, of those in the long form the `part`."""
+    listed = _lookup(service, key)
+    for entry in listed.value if isinstance(listed, yaml.SequenceNode) else [listed]:
+        node = _lookup(entry, part) if isinstance(entry, yaml.MappingNode) else entry
+        if isinstance(node, yaml.ScalarNode) and node.style not in ("|", ">") and node.value:
+            yield node
 
 
 def _image_node(root: yaml.Node | None, service: str) -> yaml.ScalarNode:

@@ -51,15 +51,6 @@ def refuse_lost_names(directory: Path, state: Path, wanted: str) -> None:
         )
 
 
-def make_view(directory: Path, view: Path, wanted: str) -> None:
-    """Makes `view` the project's directory with another .env: for trying a release while nothing is changed yet."""
-    view.mkdir()
-    for entry in directory.iterdir():
-        if entry.name not in (FILE, ".releve"):
-            (view / entry.name).symlink_to(entry)
-    write(view / FILE, wanted)
-
-
 def replace(directory: Path, state: Path, wanted: str) -> None:
     """Gives .env this content, unless it has it."""
     if is_in_place(directory, wanted):

@@ -130,14 +130,7 @@ def _pull_with_login(run: Run, docker: Docker, login: str) -> None:
 
 def _try_image(run: Run, docker: Docker, candidate: Candidate) -> None:
     probe = _probe(run, docker, candidate)
-    mounts = []
-    for path in run.request.assets.paths:
-        mount = asset_mount(run.request.web, path, probe.mounts)
-        # The container was made as if the project were elsewhere, where its environment is not in place yet.
-        if mount.type == "bind" and mount.source.startswith(f"{candidate.view}/"):
-            source = str(candidate.directory) + mount.source[len(str(candidate.view)) :]
-            mount = Mount(mount.type, source, mount.target, mount.writable, mount.subpath)
-        mounts.append(mount)
+    mounts = [asset_mount(run.request.web, path, probe.mounts) for path in run.request.assets.paths]
     for mount in probe.mounts:
         if mount.is_anonymous:
             rolling = run.request.strategy is Strategy.ROLLING

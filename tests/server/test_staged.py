@@ -379,25 +379,29 @@ def test_an_environment_that_lacks_names_of_the_file_made_by_hand_is_refused(ser
 
 def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server) -> None:
     (server.directory / ".env").write_text("A=1\n")
-    (server.directory / "config").mkdir()
-    server.answer("mounts", f"bind||true|/app/public|{server.directory}/.releve/tmp/project/public\n")
+    server.compose_file.write_text(f"{server.compose_file.read_text()}    env_file: [./.env, more.env]\n")
     server.behave(
-        WRITES + '\ncase "$*" in *-compile*) set -- "$@"; for word; do case $word in */project) '
-        'cp "$word/.env" "$STUBS/tried"; ls "$word" >"$STUBS/view" ;; esac; done ;; esac'
+        WRITES
+        + '\ncase "$*" in *-compile*) cp "$5" "$STUBS/tried"; cat >"$STUBS/file"; echo "$*" >"$STUBS/words" ;; esac'
     )
     server.settings["delivery"] = Delivery(environment="A='2'\n")
     for step in ("pull", "precompile"):
         result = run(server, step)
         assert result.status == 0, result
+    tried = server.state / "tmp/.env"
     assert (server.stubs / "tried").read_text() == "A='2'\n"
-    assert (server.stubs / "view").read_text().split() == ["config", "docker-compose.yml"]
+    # In the directory itself: what is mounted there, and what a command writes there, is what will be.
+    assert (
+        f"compose --project-directory {server.directory} --env-file {tried} -f - "
+        in (server.stubs / "words").read_text()
+    )
+    assert f'env_file: ["{tried}", more.env]\n' in (server.stubs / "file").read_text()
     assert (server.directory / ".env").read_text() == "A=1\n"
     result = run(server, "up")
     assert result.status == 0, result
     assert (server.directory / ".env").read_text() == "A='2'\n"
     assert (server.directory / ".env").stat().st_mode & 0o777 == 0o600
-    publish = server.docker_calls("run")[-1]
-    assert f'type=bind,"source={server.directory}/public","target=/app/public"' in publish
+    assert "env_file: [./.env, more.env]\n" in server.compose_file.read_text()
 
 
 def releases(server: Server) -> Path:
