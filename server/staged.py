@@ -18,6 +18,7 @@ from server.placement import require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
 from server.public import Downtime, look, look_before
+from server.pull import fit_image
 from server.request import Migrations, StepName
 from server.run import Run, read_line
 from server.transaction import Rollout
@@ -70,6 +71,7 @@ def precompile(run: Run) -> None:
     candidate = prepare(run, docker)
     name_release(run)
     require_prepared(run)
+    fit_image(run, docker, candidate)
     if assets.are_kept(run, candidate):
         run.say(f"the assets of {run.image.release} are here already")
         return
@@ -86,6 +88,7 @@ def up(run: Run, switch: Switch) -> None:
     candidate = prepare(run, docker)
     name_release(run)
     require_prepared(run)
+    fit_image(run, docker, candidate)
     if not assets.are_kept(run, candidate):
         raise Refusal(
             f"The assets of {run.image.release} are not here.", PREPARE_AGAIN.replace("Prepare it again", "Make them")

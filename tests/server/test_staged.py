@@ -17,6 +17,9 @@ NAME = RELEASE.release
 # The compile writes a file, `rails db:migrate:status` and everything else answer as where all is well.
 WRITES = 'case "$*" in *-compile*) touch .releve/staging/0/app.js ;; esac'
 
+# The image holds assets.
+HOLDS = 'case "$*" in "create "*) echo holder ;; "cp -q holder:/app/public/packs/. "*) touch "$4/app.js"; esac'
+
 
 def run(server: Server, step: str, *, timeout: int = 9, **fields: Any) -> Result:
     common = {"strategy": Strategy.STAGED, "assets": compiling("/app/public/packs"), **server.settings}
@@ -308,7 +311,43 @@ def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> Non
     prepared.compose_file.write_text(text.replace("app:1.0\n", "app:1.0\n    environment:\n      LOCALE: fr\n"))
     result = run(prepared, "precompile")
     assert result.status == 0, result
-    assert phases(prepared) == ["compile"]
+    assert phases(prepared) == ["probe", "compile"]
+
+
+def set_user(server: Server, line: str) -> None:
+    text = server.compose_file.read_text().replace("    user: '12345:12345'\n", "")
+    server.compose_file.write_text(text.replace("  web:\n", f"  web:\n{line}"))
+
+
+@pytest.mark.parametrize("source", list(AssetsFrom))
+def test_after_an_edit_of_the_servers_compose_file_the_step_that_failed_goes_on(
+    server: Server, source: AssetsFrom
+) -> None:
+    compiles = source is AssetsFrom.COMPILE
+    server.settings["assets"] = compiling("/app/public/packs") if compiles else Assets(("/app/public/packs",), source)
+    set_user(server, "    user: '12345:12345'\n")
+    server.behave(f'{HOLDS}\ncase "$*" in *-compile*) echo "Permission denied" >&2; exit 1 ;; esac')
+    assert run(server, "pull").status == 0
+    if compiles:
+        assert "Permission denied" in run(server, "precompile").errors
+    # The cause is mended, `pulumi up` is run again: it goes on at the step that has failed.
+    set_user(server, "")
+    server.behave(f"{WRITES}\n{HOLDS}")
+    server.answer("mounts", "bind||true|/app/public|/srv/elsewhere\n")
+    for step in ("precompile", "up") if compiles else ("up",):
+        result = run(server, step)
+        assert result.status == 0, result
+    assert "user:" not in server.compose_file.read_text()
+    publish = server.docker_calls("run")[-1]
+    assert 'type=bind,"source=/srv/elsewhere","target=/app/public"' in publish
+
+
+def test_assets_made_before_an_edit_are_to_be_made_again_and_the_one_line_that_does_is_said(prepared: Server) -> None:
+    set_user(prepared, "    user: '12345:12345'\n")
+    result = run(prepared, "up")
+    assert result.status == 1
+    assert "with other settings of 'web'" in result.errors
+    assert result.errors.splitlines()[-1] == "Make them:  pulumi up --replace '**-pull'"
 
 
 def from_image(server: Server, step: str) -> Result:
@@ -316,9 +355,7 @@ def from_image(server: Server, step: str) -> Result:
 
 
 def test_assets_that_the_image_holds_are_taken_once_when_it_is_pulled(server: Server) -> None:
-    server.behave(
-        'case "$*" in "create "*) echo holder ;; "cp -q holder:/app/public/packs/. "*) touch "$4/app.js"; esac'
-    )
+    server.behave(HOLDS)
     result = from_image(server, "pull")
     assert result.status == 0, result
     assert "took the assets that the image holds" in result.output
