@@ -20,7 +20,7 @@ from server.project import Project
 from server.public import Downtime, look, look_before
 from server.pull import fit_image
 from server.request import Migrations, StepName
-from server.run import Run, read_line
+from server.run import LEFT, Run, read_line
 from server.transaction import Rollout
 
 
@@ -231,3 +231,6 @@ def purge(run: Run) -> None:
     assets.remove_staging(run, docker)
     kept = sorted(path.name for path in (run.state / "releases").iterdir() if path.is_dir())
     run.say(f"kept: {' '.join(kept)}")
+    for left in run.state.glob(f"{LEFT}*"):
+        if not releases.remove_directory(run, docker, left):
+            raise docker.failure(f"{left} cannot be removed.", "The release serves. Remove it as root.")
