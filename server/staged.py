@@ -14,7 +14,7 @@ from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
-from server.placement import require_in_place
+from server.placement import put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
 from server.public import Downtime, look, look_before
@@ -76,7 +76,7 @@ def precompile(run: Run) -> None:
         run.say(f"the assets of {run.image.release} are here already")
         return
     assets.begin_staging(run, docker)
-    start_missing(run, docker, candidate.project, "Nothing was stopped.")
+    start_missing(run, docker, candidate.project, put_first_in_place(run, candidate), "Nothing was stopped.")
     assets.compile_assets(run, docker, candidate)
     run.say(f"compiled beside the running release: {' '.join(run.request.assets.precompile)}")
     assets.end_staging(run, docker, candidate)
@@ -91,11 +91,12 @@ def up(run: Run, switch: Switch) -> None:
     fit_image(run, docker, candidate)
     if not assets.are_kept(run, candidate):
         raise Refusal(
-            f"The assets of {run.image.release} are not here.", PREPARE_AGAIN.replace("Prepare it again", "Make them")
+            f"The assets of {run.image.release} were made with other settings of '{run.request.web}', or are not here.",
+            PREPARE_AGAIN.replace("Prepare it again", "Make them"),
         )
     switch.before(run, candidate)
     try:
-        rollout = _look_at_old(run, candidate)
+        rollout = _look_at_old(run, candidate, put_first_in_place(run, candidate))
         transaction.begin(run, docker, candidate, switch.require)
         downtime = Downtime(rollout.measured_at)
         try:
@@ -109,8 +110,11 @@ def up(run: Run, switch: Switch) -> None:
         switch.end()
 
 
-def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
-    """What serves, and whether the release may follow it. Changes nothing."""
+def _look_at_old(run: Run, candidate: Candidate, compose: Compose) -> Rollout:
+    """What serves, and whether the release may follow it. Changes nothing.
+
+    compose: how it is asked to start what is not there yet
+    """
     docker, project = run.docker, candidate.project
     current = releases.linked(run.state, "current")
     public = look_before(run, docker)
@@ -120,7 +124,7 @@ def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
     transaction.undo_interrupted_migration(run, docker, project)
     if run.request.database.migrate and not database.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
-        start_missing(run, docker, project, "Nothing was stopped.")
+        start_missing(run, docker, project, compose, "Nothing was stopped.")
         rollout.pending = database.are_pending(run, docker, candidate.compose)
     return rollout
 
@@ -229,8 +233,8 @@ def purge(run: Run) -> None:
         assets.remove_stale_assets(run, docker, names)
     releases.prune(run, docker)
     assets.remove_staging(run, docker)
-    kept = sorted(path.name for path in (run.state / "releases").iterdir() if path.is_dir())
-    run.say(f"kept: {' '.join(kept)}")
     for left in run.state.glob(f"{LEFT}*"):
         if not releases.remove_directory(run, docker, left):
             raise docker.failure(f"{left} cannot be removed.", "The release serves. Remove it as root.")
+    kept = sorted(path.name for path in (run.state / "releases").iterdir() if path.is_dir())
+    run.say(f"kept: {' '.join(kept)}")

@@ -71,6 +71,9 @@ def _service(service: Service) -> Service:
     depends_on = {**_implied(normal), **normal.get("depends_on", {})}
     if depends_on:
         normal["depends_on"] = depends_on
+    normal.pop(
+        "env_file", None
+    )  # its content becomes a part of `environment`; which files there are, only Compose knows
     # Compose names both always; null: what the image has.
     return {"command": None, "entrypoint": None, **normal}
 

@@ -189,6 +189,13 @@ def test_the_repositorys_file_is_made_where_the_server_has_none(server: Server) 
     assert server.compose_file.stat().st_mode & 0o777 == 0o644
 
 
+def test_the_environment_comes_with_it_in_place(server: Server) -> None:
+    server.settings["delivery"] = Delivery(environment="A='1'\n")
+    for step in ("pull", "stop"):
+        assert server.run(step).status == 0
+    assert (server.directory / ".env").read_text() == "A='1'\n"
+
+
 def test_the_repositorys_file_must_name_the_image(server: Server) -> None:
     before = server.compose_file.read_bytes()
     result = deliver(server, REPOSITORY_FILE.replace("app:2.0", "app:1.0"))

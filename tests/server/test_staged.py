@@ -441,6 +441,101 @@ def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server
     assert "env_file: [./.env, more.env]\n" in server.compose_file.read_text()
 
 
+FIRST = f"""\
+name: shop
+services:
+  web:
+    image: {IMAGE}
+    env_file: .env
+    depends_on:
+      - db
+  db:
+    image: postgres:15
+"""
+
+
+@pytest.fixture
+def empty(server: Server) -> Server:
+    """A server without a Compose file, which gets one that needs a database; containers appear with `compose up`."""
+    server.compose_file.unlink()
+    (server.stubs / "project.answer").touch()
+    server.settings |= {
+        "delivery": Delivery(compose_file=FIRST, environment="A='1'\n"),
+        "keeps_compose_file": True,
+        "database": Database(migrate=("rails", "db:migrate"), pending=("rails", "pending")),
+    }
+    return server
+
+
+STARTS = (
+    f'{WRITES}\ncase "$*" in *" up -d --no-recreate --wait db") cp docker-compose.yml .env "$STUBS"; '
+    '[ ! -e "$STUBS/fails" ] || exit 1; echo "db running 2" >>"$STUBS/project.answer" ;; '
+    '"compose create web") echo "web created 1" >>"$STUBS/project.answer" ;; '
+    '"start 1") sed -i s/created/running/ "$STUBS/project.answer" ;; esac'
+)
+
+
+@pytest.mark.parametrize("step", ["precompile", "up"])
+def test_on_an_empty_server_the_database_starts_first_with_the_releases_compose_file_and_environment(
+    empty: Server, step: str
+) -> None:
+    empty.behave(STARTS)
+    steps, assets = (
+        (("pull", "up"), Assets()) if step == "up" else (("pull", "precompile", "up"), compiling("/app/public"))
+    )
+    for name in steps:
+        result = run(empty, name, assets=assets)
+        assert result.status == 0, result
+        assert ("started db" in result.output) == (name == step)
+    assert (empty.stubs / "docker-compose.yml").read_text() == FIRST
+    assert (empty.stubs / ".env").read_text() == "A='1'\n"
+    assert ["compose", "up", "-d", "--no-recreate", "--wait", "db"] in empty.docker_calls("compose")
+
+
+def test_a_database_that_does_not_start_the_first_time_is_removed_and_started_anew_the_next_time(empty: Server) -> None:
+    (empty.stubs / "fails").touch()
+    empty.behave(f'case "$*" in *" logs "*) echo "POSTGRES_PASSWORD is not set" ;; esac\n{STARTS}')
+    assert run(empty, "pull").status == 0
+    result = run(empty, "precompile")
+    assert result.status == 1
+    assert "POSTGRES_PASSWORD is not set" in result.errors
+    assert ["compose", "rm", "--stop", "--force", "db"] in empty.docker_calls("compose")
+    # A name that is not wanted any more was no one's but the configuration's.
+    empty.settings["delivery"] = Delivery(compose_file=FIRST, environment="B='1'\n")
+    (empty.stubs / "fails").unlink()
+    for step in ("pull", "precompile"):
+        result = run(empty, step)
+        assert result.status == 0, result
+    assert "started db" in result.output
+
+
+def test_what_a_release_needs_for_the_first_time_starts_as_the_release_wants_it_beside_the_old_one(
+    server: Server,
+) -> None:
+    server.answer("project", "web running 1\n")
+    server.settings |= {"delivery": Delivery(compose_file=FIRST, environment="A='1'\n"), "keeps_compose_file": True}
+    before = server.compose_file.read_bytes()
+    server.behave(f'case "$*" in *" --wait db") cat >"$STUBS/file" ;; esac\n{WRITES}')
+    for step in ("pull", "precompile"):
+        result = run(server, step)
+        assert result.status == 0, result
+    assert "started db" in result.output
+    assert f'env_file: "{server.state / "tmp" / ".env"}"' in (server.stubs / "file").read_text()
+    assert server.compose_file.read_bytes() == before
+    assert not (server.directory / ".env").exists()
+
+
+def test_a_first_release_on_an_empty_server_that_fails_is_put_back(empty: Server) -> None:
+    empty.behave(STARTS)
+    for step in ("pull", "precompile"):
+        assert run(empty, step).status == 0
+    empty.behave(f'{STARTS}\ncase "$*" in "compose create"*) exit 1 ;; esac')
+    result = run(empty, "up")
+    assert result.status == 1
+    assert "What was there before was put back; nothing served." in result.errors
+    assert ["compose", "rm", "--stop", "--force", "web"] in empty.docker_calls("compose", "rm")
+
+
 def releases(server: Server) -> Path:
     return server.state / "releases"
 
