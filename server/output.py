@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +36,11 @@ class Output:
         self.keeps_log = keeps_log
         self.log_start = 0
         self._since = time.monotonic()
+        self._shown: Callable[[str], str] = str
+
+    def hide(self, shown: Callable[[str], str]) -> None:
+        """From now on a text is shown as `shown` gives it back: without what is secret in it."""
+        self._shown = shown
 
     def begin_log(self, log: Path) -> None:
         """From now on this is the log; what was there before is of other steps."""
@@ -45,7 +50,7 @@ class Output:
         """A line of progress, with the seconds since the one before."""
         now = time.monotonic()
         took, self._since = now - self._since, now
-        _write(1, f"{self.step}: {message} ({took:.1f} s)\n")
+        _write(1, f"{self.step}: {self._shown(message)} ({took:.1f} s)\n")
 
     def forget_time(self) -> None:
         """What has passed so far is not counted for the next line."""
@@ -53,7 +58,7 @@ class Output:
 
     def complain(self, *lines: str) -> None:
         """Lines of an error, each fit for a terminal and for the connection."""
-        _write(2, "".join(f"{line}\n" for line in fit("\n".join(lines))))
+        _write(2, "".join(f"{line}\n" for line in fit(self._shown("\n".join(lines)))))
 
     def note(self, words: Sequence[str]) -> None:
         """A command, into the log. A log that cannot be written, on a full disk, is no reason to stop half way."""

@@ -28,7 +28,7 @@ from server.containers import Container, OneOffs, containers_from, listing, reac
 from server.database import Database, noted_dumps, remove_unfinished_dumps
 from server.errors import StepError
 from server.health import Gate, failure_with_logs, is_shown_here
-from server.placement import put_in_place, read_project, replace_compose_file
+from server.placement import put_environment_in_place, put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
 from server.proxies import Proxy
@@ -163,8 +163,7 @@ def place(rollout: Rollout) -> None:
         _put_environment_back(run)
     elif not environment.is_in_place(run.directory, candidate.environment):
         (run.transaction / "env-placed").touch()
-        environment.replace(run.directory, run.state, candidate.environment)
-        run.say(".env is that of the release")
+        put_environment_in_place(run, candidate)
     put_in_place(run, candidate)
     shutil.copy2(candidate.files.compose, run.transaction / "placed.yml")
 
@@ -327,7 +326,9 @@ def _put_environment_back(run: Run) -> None:
         return
     before = run.transaction / "env"
     if before.exists():
-        environment.replace(run.directory, run.state, before.read_text(errors="surrogateescape"))
+        text = before.read_text(errors="surrogateescape")
+        if not environment.is_in_place(run.directory, text):
+            environment.replace(run.directory, run.state, text)
     else:
         (run.directory / environment.FILE).unlink(missing_ok=True)
 

@@ -17,6 +17,9 @@ NAME = RELEASE.release
 # The compile writes a file, `rails db:migrate:status` and everything else answer as where all is well.
 WRITES = 'case "$*" in *-compile*) touch .releve/staging/0/app.js ;; esac'
 
+# The image holds assets.
+HOLDS = 'case "$*" in "create "*) echo holder ;; "cp holder:/app/public/packs/. "*) touch "$3/app.js"; esac'
+
 
 def run(server: Server, step: str, *, timeout: int = 9, **fields: Any) -> Result:
     common = {"strategy": Strategy.STAGED, "assets": compiling("/app/public/packs"), **server.settings}
@@ -397,7 +400,43 @@ def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> Non
     prepared.compose_file.write_text(text.replace("app:1.0\n", "app:1.0\n    environment:\n      LOCALE: fr\n"))
     result = run(prepared, "precompile")
     assert result.status == 0, result
-    assert phases(prepared) == ["compile"]
+    assert phases(prepared) == ["probe", "compile"]
+
+
+def set_user(server: Server, line: str) -> None:
+    text = server.compose_file.read_text().replace("    user: '12345:12345'\n", "")
+    server.compose_file.write_text(text.replace("  web:\n", f"  web:\n{line}"))
+
+
+@pytest.mark.parametrize("source", list(AssetsFrom))
+def test_after_an_edit_of_the_servers_compose_file_the_step_that_failed_goes_on(
+    server: Server, source: AssetsFrom
+) -> None:
+    compiles = source is AssetsFrom.COMPILE
+    server.settings["assets"] = compiling("/app/public/packs") if compiles else Assets(("/app/public/packs",), source)
+    set_user(server, "    user: '12345:12345'\n")
+    server.behave(f'{HOLDS}\ncase "$*" in *-compile*) echo "Permission denied" >&2; exit 1 ;; esac')
+    assert run(server, "pull").status == 0
+    if compiles:
+        assert "Permission denied" in run(server, "precompile").errors
+    # The cause is mended, `pulumi up` is run again: it goes on at the step that has failed.
+    set_user(server, "")
+    server.behave(f"{WRITES}\n{HOLDS}")
+    server.answer("mounts", "bind||true|/app/public|/srv/elsewhere\n")
+    for step in ("precompile", "up") if compiles else ("up",):
+        result = run(server, step)
+        assert result.status == 0, result
+    assert "user:" not in server.compose_file.read_text()
+    publish = server.docker_calls("run")[-1]
+    assert 'type=bind,"source=/srv/elsewhere","target=/app/public"' in publish
+
+
+def test_assets_made_before_an_edit_are_to_be_made_again_and_the_one_line_that_does_is_said(prepared: Server) -> None:
+    set_user(prepared, "    user: '12345:12345'\n")
+    result = run(prepared, "up")
+    assert result.status == 1
+    assert "with other settings of 'web'" in result.errors
+    assert result.errors.splitlines()[-1] == "Make them:  pulumi up --replace '**-pull'"
 
 
 def from_image(server: Server, step: str) -> Result:
@@ -405,7 +444,7 @@ def from_image(server: Server, step: str) -> Result:
 
 
 def test_assets_that_the_image_holds_are_taken_once_when_it_is_pulled(server: Server) -> None:
-    server.behave('case "$*" in "create "*) echo holder ;; "cp holder:/app/public/packs/. "*) touch "$3/app.js"; esac')
+    server.behave(HOLDS)
     result = from_image(server, "pull")
     assert result.status == 0, result
     assert "took the assets that the image holds" in result.output
@@ -466,25 +505,124 @@ def test_an_environment_that_lacks_names_of_the_file_made_by_hand_is_refused(ser
 
 def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server) -> None:
     (server.directory / ".env").write_text("A=1\n")
-    (server.directory / "config").mkdir()
-    server.answer("mounts", f"bind||true|/app/public|{server.directory}/.releve/tmp/project/public\n")
+    server.compose_file.write_text(f"{server.compose_file.read_text()}    env_file: [./.env, more.env]\n")
     server.behave(
-        WRITES + '\ncase "$*" in *-compile*) set -- "$@"; for word; do case $word in */project) '
-        'cp "$word/.env" "$STUBS/tried"; ls "$word" >"$STUBS/view" ;; esac; done ;; esac'
+        WRITES
+        + '\ncase "$*" in *-compile*) cp "$5" "$STUBS/tried"; cat >"$STUBS/file"; echo "$*" >"$STUBS/words" ;; esac'
     )
     server.settings["delivery"] = Delivery(environment="A='2'\n")
     for step in ("pull", "precompile"):
         result = run(server, step)
         assert result.status == 0, result
+    tried = server.state / "tmp/.env"
     assert (server.stubs / "tried").read_text() == "A='2'\n"
-    assert (server.stubs / "view").read_text().split() == ["config", "docker-compose.yml"]
+    # In the directory itself: what is mounted there, and what a command writes there, is what will be.
+    assert (
+        f"compose --project-directory {server.directory} --env-file {tried} -f - "
+        in (server.stubs / "words").read_text()
+    )
+    assert f'env_file: ["{tried}", more.env]\n' in (server.stubs / "file").read_text()
     assert (server.directory / ".env").read_text() == "A=1\n"
     result = run(server, "up")
     assert result.status == 0, result
     assert (server.directory / ".env").read_text() == "A='2'\n"
     assert (server.directory / ".env").stat().st_mode & 0o777 == 0o600
-    publish = server.docker_calls("run")[-1]
-    assert f'type=bind,"source={server.directory}/public","target=/app/public"' in publish
+    assert "env_file: [./.env, more.env]\n" in server.compose_file.read_text()
+
+
+FIRST = f"""\
+name: shop
+services:
+  web:
+    image: {IMAGE}
+    env_file: .env
+    depends_on:
+      - db
+  db:
+    image: postgres:15
+"""
+
+
+@pytest.fixture
+def empty(server: Server) -> Server:
+    """A server without a Compose file, which gets one that needs a database; containers appear with `compose up`."""
+    server.compose_file.unlink()
+    (server.stubs / "project.answer").touch()
+    server.settings |= {
+        "delivery": Delivery(compose_file=FIRST, environment="A='1'\n"),
+        "keeps_compose_file": True,
+        "database": Database(migrate=("rails", "db:migrate"), pending=("rails", "pending")),
+    }
+    return server
+
+
+STARTS = (
+    f'{WRITES}\ncase "$*" in *" up -d --no-recreate --wait db") cp docker-compose.yml .env "$STUBS"; '
+    '[ ! -e "$STUBS/fails" ] || exit 1; echo "db running 2" >>"$STUBS/project.answer" ;; '
+    '"compose create web") echo "web created 1" >>"$STUBS/project.answer" ;; '
+    '"start 1") sed -i s/created/running/ "$STUBS/project.answer" ;; esac'
+)
+
+
+@pytest.mark.parametrize("step", ["precompile", "up"])
+def test_on_an_empty_server_the_database_starts_first_with_the_releases_compose_file_and_environment(
+    empty: Server, step: str
+) -> None:
+    empty.behave(STARTS)
+    steps, assets = (
+        (("pull", "up"), Assets()) if step == "up" else (("pull", "precompile", "up"), compiling("/app/public"))
+    )
+    for name in steps:
+        result = run(empty, name, assets=assets)
+        assert result.status == 0, result
+        assert ("started db" in result.output) == (name == step)
+    assert (empty.stubs / "docker-compose.yml").read_text() == FIRST
+    assert (empty.stubs / ".env").read_text() == "A='1'\n"
+    assert ["compose", "up", "-d", "--no-recreate", "--wait", "db"] in empty.docker_calls("compose")
+
+
+def test_a_database_that_does_not_start_the_first_time_is_removed_and_started_anew_the_next_time(empty: Server) -> None:
+    (empty.stubs / "fails").touch()
+    empty.behave(f'case "$*" in *" logs "*) echo "POSTGRES_PASSWORD is not set" ;; esac\n{STARTS}')
+    assert run(empty, "pull").status == 0
+    result = run(empty, "precompile")
+    assert result.status == 1
+    assert "POSTGRES_PASSWORD is not set" in result.errors
+    assert ["compose", "rm", "--stop", "--force", "db"] in empty.docker_calls("compose")
+    # A name that is not wanted any more was no one's but the configuration's.
+    empty.settings["delivery"] = Delivery(compose_file=FIRST, environment="B='1'\n")
+    (empty.stubs / "fails").unlink()
+    for step in ("pull", "precompile"):
+        result = run(empty, step)
+        assert result.status == 0, result
+    assert "started db" in result.output
+
+
+def test_what_a_release_needs_for_the_first_time_starts_as_the_release_wants_it_beside_the_old_one(
+    server: Server,
+) -> None:
+    server.answer("project", "web running 1\n")
+    server.settings |= {"delivery": Delivery(compose_file=FIRST, environment="A='1'\n"), "keeps_compose_file": True}
+    before = server.compose_file.read_bytes()
+    server.behave(f'case "$*" in *" --wait db") cat >"$STUBS/file" ;; esac\n{WRITES}')
+    for step in ("pull", "precompile"):
+        result = run(server, step)
+        assert result.status == 0, result
+    assert "started db" in result.output
+    assert f'env_file: "{server.state / "tmp" / ".env"}"' in (server.stubs / "file").read_text()
+    assert server.compose_file.read_bytes() == before
+    assert not (server.directory / ".env").exists()
+
+
+def test_a_first_release_on_an_empty_server_that_fails_is_put_back(empty: Server) -> None:
+    empty.behave(STARTS)
+    for step in ("pull", "precompile"):
+        assert run(empty, step).status == 0
+    empty.behave(f'{STARTS}\ncase "$*" in "compose create"*) exit 1 ;; esac')
+    result = run(empty, "up")
+    assert result.status == 1
+    assert "What was there before was put back; nothing served." in result.errors
+    assert ["compose", "rm", "--stop", "--force", "web"] in empty.docker_calls("compose", "rm")
 
 
 def releases(server: Server) -> Path:

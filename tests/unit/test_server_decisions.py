@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from release.environment import env_file
 from server.containers import Mount, containers_from, mount_option
 from server.errors import Refusal
 from server.former import name_of
+from server.hidden import hidden_in
 from server.migrations import State, migrated, state_of
 from server.output import fit
 from server.project import COMPLETED, Project, Service, settings_hash
@@ -170,3 +174,35 @@ def test_what_docker_does_not_say_of_a_container_is_empty() -> None:
     )
     assert container.name == "shop-web-1"
     assert container.addresses == []
+
+
+VALUES = {
+    "PASSWORD": "sesame",
+    "SECRET": 'it\'s \\ "1$x"',
+    "PLAIN": "Wd7-x/9Q",
+    "CERTIFICATE": "-----BEGIN-----\nMIIBiQKBgQC\n-----END-----",
+    "RAILS_ENV": "production",
+    "PORT": "3000",
+    "SHORT_KEY": "abc",
+    "EMPTY": "",
+    "DIRECTORY_KEY": "/apps/shop",
+    "LAST": "a-last-one\\",
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no sesame here, sesames there", "no [env.PASSWORD] here, sesames there"),
+        (VALUES["SECRET"], "[env.SECRET]"),
+        (env_file({"A": VALUES["SECRET"]}), 'A="[env.SECRET]"\n'),
+        (json.dumps(env_file({"A": VALUES["SECRET"], "B": VALUES["LAST"]})),
+         '"A=\\"[env.SECRET]\\"\\nB=\\"[env.LAST]\\"\\n"'),
+        ("postgres://u:Wd7-x/9Q@db", "postgres://u:[env.PLAIN]@db"),
+        (f"{VALUES['CERTIFICATE']}\n", "[env.CERTIFICATE]\n"),
+        ("…\nMIIBiQKBgQC\n", "…\n[env.CERTIFICATE]\n"),
+        ("production 3000 abc /apps/shop/docker-compose.yml", "production 3000 abc /apps/shop/docker-compose.yml"),
+    ],
+)  # fmt: skip
+def test_values_of_env_are_hidden_in_whatever_form_they_are_said_and_words_are_not(said: str, shown: str) -> None:
+    assert hidden_in([env_file(VALUES)], "directory='/apps/shop'").without(said) == shown
