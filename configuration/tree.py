@@ -443,16 +443,21 @@ class HealthSettings(_Settings):
 class BackupSettings(_Settings):
     """The dump of the database before migrations."""
 
-    service: Annotated[ServiceName | None, Unset("the only service with a PostgreSQL image")] = Field(
+    service: Annotated[ServiceName | None, Unset("the only service in which PostgreSQL runs")] = Field(
         None, description="the database's service", examples=["postgres"]
     )
-    database: Annotated[Text | None, Unset("the container's `POSTGRES_DB`")] = Field(
-        None, description="the database to dump", examples=["fabmanager_production"]
+    database: Annotated[
+        Text | None,
+        Unset("those that `db:migrate:status` names; with `app.pending`, the container's `POSTGRES_DB`"),
+    ] = Field(
+        None,
+        description="the database to dump; for a Rails application it must have a table schema_migrations",
+        examples=["fablab_production"],
     )
     user: Annotated[Text | None, Unset("the container's `POSTGRES_USER`")] = Field(
         None, description="the database user that dumps it", examples=["postgres"]
     )
-    command: Annotated[Command, Unset("`pg_dump` in its custom format, checked with `pg_restore --list`")] = Field(
+    command: Annotated[Command, Unset("`pg_dump` in its custom format, read back by `pg_restore`")] = Field(
         (),
         description="for another database: a command in that service that writes a dump to its standard output. Where "
         "`backup.service` is one of `app.services`, it runs in a one-off container of the release: for a database in a "
@@ -462,7 +467,8 @@ class BackupSettings(_Settings):
     keep: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="how many dumps are kept", examples=[10])
     restore_on_failure: bool = Field(
         default=False,
-        description="restore the dump when migrating fails and nothing of the new release has run yet",
+        description="restore the dump when migrating fails and nothing of the new release has run yet; not with "
+        "`app.migrations: compatible`, where the old release goes on writing",
         examples=[True],
     )
 

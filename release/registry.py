@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -189,10 +189,12 @@ class Registry:
         return self._base
 
     def _authorize(self, response: httpx.Response, image: ImageReference, actions: str) -> httpx.Auth:
-        scheme, parameters = _challenge(response.headers.get("WWW-Authenticate", ""))
+        # Gitea, for one, offers Basic as well; where a token is offered, only that is sure to work.
+        offers = _challenges(response.headers.get_list("WWW-Authenticate"))
+        parameters = next((offer for scheme, offer in offers if scheme == "bearer" and "realm" in offer), None)
         credentials = self._account()
         basic = httpx.BasicAuth(credentials.username, credentials.password) if credentials else None
-        if scheme != "bearer" or "realm" not in parameters:
+        if parameters is None:
             return basic or httpx.Auth()
         realm = urlsplit(parameters["realm"])
         if realm.scheme != "https" and not _is_loopback(realm.netloc):
@@ -311,9 +313,26 @@ def _is_loopback(host: str) -> bool:
     return host.startswith(("localhost", "127.", "[::1]"))
 
 
-def _challenge(header: str) -> tuple[str, dict[str, str]]:
-    scheme, _, rest = header.partition(" ")
-    return scheme.lower(), dict(re.findall(r'(\w+)="([^"]*)"', rest))
+_CHALLENGE = re.compile(
+    r"""(?P<name>[\w!#$%&'*+.^`|~-]+)(?P<value>\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|[^\s,]*))?"""
+)
+"""A scheme, or one of its parameters (RFC 9110, section 11)."""
+
+
+def _challenges(headers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The ways in which a registry wants to be shown who asks: each with its parameters.
+
+    They come in headers of their own, or in one, separated by commas like the parameters of each.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for part in (part for header in headers for part in _CHALLENGE.finditer(header)):
+        if part["value"] is None:
+            found.append((part["name"].lower(), {}))
+        elif found:
+            quoted = part["quoted"]
+            value = part["value"].lstrip(" \t=") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            found[-1][1][part["name"].lower()] = value
+    return found
 
 
 def _is_registry_error(response: httpx.Response) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.commands import Docker
-from server.containers import DOWN, listing
+from server.containers import DOWN, Compose, listing
 from server.errors import Refusal
 from server.project import Project
 from server.run import Run
@@ -26,12 +26,16 @@ def missing_dependencies(run: Run, docker: Docker, project: Project) -> list[str
     return missing
 
 
-def start_missing(run: Run, docker: Docker, project: Project, remedy: str) -> None:
+def start_missing(run: Run, docker: Docker, project: Project, compose: Compose, remedy: str) -> None:
     """Starts the services on which the web service depends, where they have no container yet: at the first release."""
     for service in missing_dependencies(run, docker, project):
         # What does not exist yet cannot be recreated by this.
-        words = ("compose", "up", "-d", "--no-recreate", "--wait", service)
-        docker.must(*words, failing=f"'{service}' cannot be started.", remedy=remedy)
+        if docker.run(*compose.words("up", "-d", "--no-recreate", "--wait", service), stdin=compose.stdin) != 0:
+            # Not left as one that somebody has stopped: the next run starts it anew, with what it lacked.
+            cleaning = docker.cleaning_up()
+            for words in (("logs", "--no-color", "--tail", "50", service), ("rm", "--stop", "--force", service)):
+                cleaning.run(*compose.words(*words), stdin=compose.stdin)
+            raise docker.failure(f"'{service}' cannot be started.", remedy)
         run.say(f"started {service}")
 
 

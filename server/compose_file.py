@@ -6,7 +6,9 @@ server for its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -17,7 +19,10 @@ class ComposeFileError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Accepts Compose's own tags, !reset and !override, as if they were not there."""
+    """Accepts Compose's own tags, !reset and !override, as if they were not there.
+
+    Numbers and dates stay text: some are read in another way by Compose, or are none at all.
+    """
 
 
 def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
@@ -30,6 +35,11 @@ def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
 
 
 _Loader.add_multi_constructor("!", _untagged)
+_TYPES = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "null", "merge"))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _TYPES]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 class _Composer(yaml.SafeLoader):
@@ -43,10 +53,22 @@ class _Composer(yaml.SafeLoader):
         return node
 
 
+_BLANKS = re.compile(r"(?<=\S)[ \t]+")
+
+
+def _without_tabs(text: str) -> str:
+    """The text with spaces for the tabs within lines, which Compose takes as well and PyYAML does not; as long."""
+    return _BLANKS.sub(lambda found: " " * len(found[0]), text)
+
+
+def _load(text: str) -> Any:
+    return yaml.load(_without_tabs(text), Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+
+
 def parse(text: str) -> dict[str, Any]:
     """The file as a mapping with a mapping `services`. Raises ComposeFileError."""
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+        document = _load(text)
     except yaml.YAMLError as error:
         raise ComposeFileError(f"It is not valid YAML: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("services"), dict):
@@ -57,7 +79,7 @@ def parse(text: str) -> dict[str, Any]:
 def refuse_parts(text: str) -> None:
     """Raises ComposeFileError where the file is put together from others, which may set the image."""
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+        document = _load(text)
     except yaml.YAMLError:
         return  # Compose says it better
     services = document.get("services") if isinstance(document, dict) else None
@@ -85,7 +107,7 @@ def with_image(text: str, services: Iterable[str], image: str) -> str:
         if not isinstance(document["services"].get(name), dict):
             known = ", ".join(str(service) for service in document["services"])
             raise ComposeFileError(f"It has no service '{name}' (app.services). It has: {known}.")
-    root = yaml.compose(text, Loader=_Composer)
+    root = yaml.compose(_without_tabs(text), Loader=_Composer)
     # By position: services that share an anchored value have it set once. Last one first, so that positions hold.
     spans = {_span(text, _image_node(root, name)) for name in wanted}
     changed = text
@@ -94,6 +116,36 @@ def with_image(text: str, services: Iterable[str], image: str) -> str:
         changed = f"{changed[:start]}{quote}{image}{quote}{changed[end:]}"
     _refuse_other_changes(document, parse(changed), wanted, image)
     return changed
+
+
+def with_path(text: str, is_old: Callable[[str], bool], new: str) -> str:
+    """The text with another file in the place of one that services take variables from, or mount.
+
+    is_old: whether a path, as it is written, is that file's
+    """
+    try:
+        root = yaml.compose(_without_tabs(text), Loader=_Composer)
+    except yaml.YAMLError:
+        return text  # Compose says it better
+    spans = {}
+    services = _lookup(root, "services")
+    for _, service in services.value if isinstance(services, yaml.MappingNode) else ():
+        for node in (*_entries(service, "env_file", "path"), *_entries(service, "volumes", "source")):
+            path, colon, rest = node.value.partition(":")
+            if is_old(path):
+                spans[_span(text, node)] = json.dumps(new.replace("$", "$$") + colon + rest)
+    for (start, end), value in sorted(spans.items(), reverse=True):
+        text = f"{text[:start]}{value}{text[end:]}"
+    return text
+
+
+def _entries(service: yaml.Node, key: str, part: str) -> Iterator[yaml.ScalarNode]:
+    """The entries below `key`, of those in the long form the `part`."""
+    listed = _lookup(service, key)
+    for entry in listed.value if isinstance(listed, yaml.SequenceNode) else [listed]:
+        node = _lookup(entry, part) if isinstance(entry, yaml.MappingNode) else entry
+        if isinstance(node, yaml.ScalarNode) and node.style not in ("|", ">") and node.value:
+            yield node
 
 
 def _image_node(root: yaml.Node | None, service: str) -> yaml.ScalarNode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -170,20 +170,20 @@ def reached_at(docker: Docker, container: Container) -> list[str]:
 class Compose:
     """How Compose is asked: about the project's own file, or about the project as if it had another one.
 
-    directory: the project's, or one that stands for it
-    file:      another Compose file than the project's own, or None
-    more:      files on top of it
-    name:      the project's, where another directory stands for its own; or None
+    directory:   the project's
+    file:        another Compose file than the project's own, or None
+    more:        files on top of it
+    environment: another .env than the project's own, or None
     """
 
     directory: Path
     file: Path | None = None
     more: tuple[Path, ...] = ()
-    name: str | None = None
+    environment: Path | None = None
 
     def with_file(self, file: Path) -> Compose:
         """With one more file on top."""
-        return Compose(self.directory, self.file, (*self.more, file), self.name)
+        return replace(self, more=(*self.more, file))
 
     def words(self, *arguments: str) -> list[str]:
         """The arguments of docker."""
@@ -191,9 +191,9 @@ class Compose:
             return ["compose", *arguments]
         # By standard input: relative paths, .env and the project's name stay those of the directory, wherever the file
         # is.
-        name = ("-p", self.name) if self.name else ()
+        environment = ("--env-file", str(self.environment)) if self.environment else ()
         more = [word for file in self.more for word in ("-f", str(file))]
-        return ["compose", "--project-directory", str(self.directory), "-f", "-", *name, *more, *arguments]
+        return ["compose", "--project-directory", str(self.directory), *environment, "-f", "-", *more, *arguments]
 
     @property
     def stdin(self) -> bytes:

@@ -7,7 +7,7 @@ from server.bringing_up import start_missing
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
-from server.placement import put_in_place, require_in_place
+from server.placement import put_environment_in_place, put_in_place, require_in_place
 from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
@@ -18,8 +18,10 @@ again, or set the tag back and run it: that brings the previous release up."""
 
 
 def stop(run: Run) -> None:
-    """Sets the image of the services in the Compose file, and stops them."""
-    put_in_place(run, prepare(run, run.docker))
+    """Puts environment and Compose file in place, and stops the services."""
+    candidate = prepare(run, run.docker)
+    put_environment_in_place(run, candidate)
+    put_in_place(run, candidate)
     services = run.request.services
     run.docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
     run.say(f"stopped {' '.join(services)}")
@@ -38,7 +40,7 @@ def purge_assets(run: Run) -> None:
 
 def precompile(run: Run) -> None:
     """Compiles the assets in a container of the web service."""
-    start_missing(run, run.docker, require_in_place(run, run.docker), STOPPED)
+    start_missing(run, run.docker, require_in_place(run, run.docker), Compose(run.directory), STOPPED)
     command = run.request.assets.precompile
     compose = Compose(run.directory)
     if OneOffs.of(run.request).run(run.docker, compose, "precompile", run.request.web, *command) != 0:

@@ -10,6 +10,8 @@ all in .releve (mode 0700):
   compose/  Compose files as they were              tmp/      of the running step
   releases/ current previous prepared               what the server keeps: releases.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
+  databases the application's, as it named them last
+  left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ from server import releases
 from server.commands import Docker, Phase, keep_newest
 from server.containers import OneOffs
 from server.errors import Failure, Refusal, StepError, Terminated, Told
+from server.hidden import hide_values
 from server.output import Output, fit
 from server.preparation import CANDIDATE, user
 from server.request import Request, RequestError, StepName, Strategy, load
-from server.run import Run, file_timestamp, read_line, timestamp
+from server.run import LEFT, Run, file_timestamp, read_line, timestamp
 
 LOCK_WAIT = 60
 """Seconds to wait for another step to end, if the step's own time is not shorter."""
@@ -142,8 +145,9 @@ def _run(step: StepName, request: Request, output: Output) -> int:
     state = Path(request.directory) / ".releve"
     with _locked(state, step, request, phase), (state / "children").open("a") as marker:
         run = Run(step, request, output, Docker(output, phase, marker.fileno()))
+        hide_values(run)
         _note_interrupted_run(run)
-        shutil.rmtree(run.scratch, ignore_errors=True)
+        _remove_scratch(run)
         run.scratch.mkdir()
         try:
             (run.scratch / "step").write_text(f"{step}\n")
@@ -157,7 +161,7 @@ def _run(step: StepName, request: Request, output: Output) -> int:
                     releases.record(run, "failed", phase=name, previous=releases.linked(state, "current"))
             raise
         finally:
-            shutil.rmtree(run.scratch, ignore_errors=True)
+            _remove_scratch(run)
             (run.directory / CANDIDATE).unlink(missing_ok=True)
     return 0
 
@@ -204,11 +208,13 @@ def _dump(run: Run) -> None:
     """On demand."""
     from server.containers import Compose  # noqa: PLC0415
     from server.database import Database  # noqa: PLC0415
+    from server.migrations import named  # noqa: PLC0415
     from server.placement import read_project  # noqa: PLC0415
 
     project = read_project(run, run.docker)
     docker = run.begin(StepName.DUMP)
-    Database.find(run, project).dump(docker, Compose(run.directory), "on-demand")
+    database = Database.find(run, docker, project, named(run, docker))
+    database.dump(docker, Compose(run.directory), "on-demand")
 
 
 @contextmanager
@@ -244,6 +250,13 @@ def _note_interrupted_run(run: Run) -> None:
         killed_in = read_line(run.scratch / "step")
         known = killed_in in [str(step) for step in StepName]
         releases.record(replace(run, step=StepName(killed_in)) if known else run, "interrupted")
+
+
+def _remove_scratch(run: Run) -> None:
+    shutil.rmtree(run.scratch, ignore_errors=True)
+    if run.scratch.exists():
+        # Files of a container's user, which this login cannot remove; `purge` can.
+        run.scratch.rename(run.state / f"{LEFT}{file_timestamp()}-{os.getpid()}")
 
 
 def _start_log(run: Run) -> None:

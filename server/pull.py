@@ -40,6 +40,15 @@ def pull(run: Run) -> None:
         adopt_assets(run, docker, candidate)
         _keep_found(run, docker, candidate)
     _pull_image(run, docker)
+    fit_image(run, docker, candidate)
+    note_prepared(run)
+
+
+def fit_image(run: Run, docker: Docker, candidate: Candidate) -> None:
+    """Sees whether the image fits the web service, and takes the assets that it holds, unless that has been done.
+
+    The steps after `pull` do it, too: the server's Compose file may have been edited since.
+    """
     # What fitted once fits again: same image, same settings.
     if run.request.strategy is Strategy.IN_PLACE or not assets.mounts_are_noted(run, candidate.prepared.assets):
         _try_image(run, docker, candidate)
@@ -48,7 +57,6 @@ def pull(run: Run) -> None:
         assets.take_assets_of_image(run, docker)
         run.say("took the assets that the image holds")
         assets.end_staging(run, docker, candidate)
-    note_prepared(run)
 
 
 def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:
@@ -130,14 +138,7 @@ def _pull_with_login(run: Run, docker: Docker, login: str) -> None:
 
 def _try_image(run: Run, docker: Docker, candidate: Candidate) -> None:
     probe = _probe(run, docker, candidate)
-    mounts = []
-    for path in run.request.assets.paths:
-        mount = asset_mount(run.request.web, path, probe.mounts)
-        # The container was made as if the project were elsewhere, where its environment is not in place yet.
-        if mount.type == "bind" and mount.source.startswith(f"{candidate.view}/"):
-            source = str(candidate.directory) + mount.source[len(str(candidate.view)) :]
-            mount = Mount(mount.type, source, mount.target, mount.writable, mount.subpath)
-        mounts.append(mount)
+    mounts = [asset_mount(run.request.web, path, probe.mounts) for path in run.request.assets.paths]
     for mount in probe.mounts:
         if mount.is_anonymous:
             rolling = run.request.strategy is Strategy.ROLLING

@@ -6,6 +6,7 @@ releases/<tag>-<digest12>/  image            repository:tag@digest
                             compose.yml      the Compose file as deployed
                             env              .env as deployed, where the configuration holds it
                             assets-<hash12>/<n>/  what the asset path number n consists of
+                            published-<assets>  that these were published, and on which asset paths
                             mounts-<assets>  what these paths are on
                             assets           which of these directories is published with it
                             schema           the last migration that had been run here when it was live

@@ -110,11 +110,14 @@ class Rolling(staged.Switch):
         self._let_in(run, docker, web)
         _remove_unfit(run, docker, web)
         self._show(run, docker, web, started or 0, [proxy for proxy in self.proxies or () if not _only_asks(proxy)])
-        self.replacing.result()
-        docker = run.begin(StepName.GATE)
-        settle(run, docker, gate, look_at(run, docker, [*web.fresh, *workers.sort().staying], image), web.fresh)
-        docker = run.begin(StepName.UP)
+        if run.request.health.settle:
+            self.replacing.result()
+            docker = run.begin(StepName.GATE)
+            settle(run, docker, gate, look_at(run, docker, [*web.fresh, *workers.sort().staying], image), web.fresh)
+            docker = run.begin(StepName.UP)
         self._drain(run, docker, web)
+        # What nobody watches, the web service need not wait for: workers may take long to end what they do.
+        self.replacing.result()
         bring_up_whole(run, docker, rollout.project)
         self._look_at_all(rollout, docker, made, image)
         run.say(f"the services run {run.image.digest}")

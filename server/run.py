@@ -13,6 +13,9 @@ from server.output import Output
 from server.questions import Questions
 from server.request import Image, Request, StepName
 
+LEFT = "left-"
+"""What the names of directories in .releve begin with that were `tmp` of a step and could not be removed then."""
+
 
 @dataclass(frozen=True)
 class Run:

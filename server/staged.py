@@ -9,20 +9,22 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server import assets, database, proxies, releases, transaction
+from server import assets, migrations, proxies, releases, transaction
 from server.background import Background
 from server.bringing_up import bring_up, start_missing
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
+from server.database import Database, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
-from server.placement import require_in_place
+from server.placement import put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
 from server.proxies import Proxy
 from server.public import UNSEEN, Downtime, look, look_before
+from server.pull import fit_image
 from server.request import Migrations, StepName
-from server.run import Run, read_line
+from server.run import LEFT, Run, read_line
 from server.transaction import Rollout
 
 
@@ -105,11 +107,12 @@ def precompile(run: Run) -> None:
     candidate = prepare(run, docker)
     name_release(run)
     require_prepared(run)
+    fit_image(run, docker, candidate)
     if assets.are_kept(run, candidate):
         run.say(f"the assets of {run.image.release} are here already")
         return
     assets.begin_staging(run, docker)
-    start_missing(run, docker, candidate.project, "Nothing was stopped.")
+    start_missing(run, docker, candidate.project, put_first_in_place(run, candidate), "Nothing was stopped.")
     assets.compile_assets(run, docker, candidate)
     run.say(f"compiled beside the running release: {' '.join(run.request.assets.precompile)}")
     assets.end_staging(run, docker, candidate)
@@ -121,13 +124,15 @@ def up(run: Run, switch: Switch) -> None:
     candidate = prepare(run, docker)
     name_release(run)
     require_prepared(run)
+    fit_image(run, docker, candidate)
     if not assets.are_kept(run, candidate):
         raise Refusal(
-            f"The assets of {run.image.release} are not here.", PREPARE_AGAIN.replace("Prepare it again", "Make them")
+            f"The assets of {run.image.release} were made with other settings of '{run.request.web}', or are not here.",
+            PREPARE_AGAIN.replace("Prepare it again", "Make them"),
         )
     switch.before(run, candidate)
     try:
-        rollout = _look_at_old(run, candidate, switch)
+        rollout = _look_at_old(run, candidate, put_first_in_place(run, candidate), switch)
         transaction.begin(run, docker, candidate, switch.require)
         downtime = Downtime(run.questions, run.request.health.interval, lambda: rollout.measured)
         try:
@@ -141,27 +146,32 @@ def up(run: Run, switch: Switch) -> None:
         switch.end()
 
 
-def _look_at_old(run: Run, candidate: Candidate, switch: Switch) -> Rollout:
-    """What serves, and whether the release may follow it. Changes nothing."""
+def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switch) -> Rollout:
+    """What serves, and whether the release may follow it. Changes nothing.
+
+    compose: how it is asked to start what is not there yet
+    """
     docker, project = run.docker, candidate.project
     current = releases.linked(run.state, "current")
     public = look_before(run, docker, switch.known)
     old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
-    rollout = Rollout(run, candidate, public, current, old_health, pending=False)
+    rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    if run.request.database.migrate and not database.need_not_ask(run, current):
+    if run.request.database.migrate and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
-        start_missing(run, docker, project, "Nothing was stopped.")
-        rollout.pending = database.are_pending(run, docker, candidate.compose)
+        start_missing(run, docker, project, compose, "Nothing was stopped.")
+        named = migrations.pending(run, docker, candidate.compose)
+        if named is not None:
+            rollout.database = Database.find(run, run.begin(StepName.DUMP), project, named)
     return rollout
 
 
 def _replace(rollout: Rollout, switch: Switch) -> None:
     """From the first change to the last look at the new release."""
     run = rollout.run
-    if rollout.pending:
-        _migrate(rollout)
+    if rollout.database:
+        _migrate(rollout, rollout.database)
     run_tasks(run, rollout.candidate.compose, run.request.before_up)
     switch.publish(rollout)
     run.begin(StepName.UP)
@@ -171,16 +181,17 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
     rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies)
 
 
-def _migrate(rollout: Rollout) -> None:
+def _migrate(rollout: Rollout, database: Database) -> None:
     run, compose, services = rollout.run, rollout.candidate.compose, rollout.run.request.services
-    where = database.Database.find(run, rollout.project)
     if run.request.database.migrations is Migrations.STOPPED:
         transaction.show_maintenance_page(run)
         docker = run.begin(StepName.STOP)
         docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
         run.say(f"stopped {' '.join(services)}")
-    dump = where.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
-    database.migrate(run, run.begin(StepName.MIGRATE), compose, dump)
+    dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
+    # From here on the database may be another one: the dumps are what it was.
+    note_dumps(run, dumps)
+    migrations.migrate(run, run.begin(StepName.MIGRATE), compose)
 
 
 def publish(rollout: Rollout) -> None:
@@ -190,6 +201,7 @@ def publish(rollout: Rollout) -> None:
         return
     docker = run.begin(StepName.PUBLISH)
     kept = assets.kept_assets(run, rollout.candidate)
+    (run.transaction / "published").touch()
     if not assets.publish(run, docker, kept.name, kept):
         raise docker.failure("The assets cannot be published.")
     run.say("published the assets beside those of the old release")
@@ -263,5 +275,8 @@ def purge(run: Run) -> None:
         assets.remove_stale_assets(run, docker, names)
     releases.prune(run, docker)
     assets.remove_staging(run, docker)
+    for left in run.state.glob(f"{LEFT}*"):
+        if not releases.remove_directory(run, docker, left):
+            raise docker.failure(f"{left} cannot be removed.", "The release serves. Remove it as root.")
     kept = sorted(path.name for path in (run.state / "releases").iterdir() if path.is_dir())
     run.say(f"kept: {' '.join(kept)}")

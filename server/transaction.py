@@ -4,7 +4,9 @@ transaction/  exists from before the first change until the new release is live 
   compose.yml, placed.yml   the Compose file as it was, and as this program left it
   env, env-placed           .env as it was, if there was one; and that this program has replaced it
   schema                    the last migration that had been run
-  dump                      the database was migrated; this file is what it was
+  dump                      the database was migrated; these files, of one database each, are what it was
+  dump-restored, dump-failed   they were restored; that was tried, and the old release has started without
+  published                 assets of the new release may have been published
   started                   containers of the new release may have been started
   containers                those that there were
 """
@@ -20,18 +22,19 @@ from functools import partial
 from pathlib import Path
 
 from server import environment, releases, sockets
-from server.assets import assets_of, publish, purge
+from server.assets import assets_of, image_here, publish, purge
 from server.commands import Docker
 from server.containers import Container, OneOffs, containers_from, listing, reached_at
-from server.database import Database, remove_unfinished_dumps
+from server.database import Database, noted_dumps, remove_unfinished_dumps
 from server.errors import StepError
 from server.health import Gate, failure_with_logs, is_shown_here
-from server.placement import put_in_place, read_project, replace_compose_file
+from server.placement import put_environment_in_place, put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
 from server.proxies import Proxy
 from server.public import UNSEEN, Downtime, Measured, Public, Target, look
-from server.request import StepName
+from server.request import Migrations, StepName
+from server.restoring import restore
 from server.run import Run, read_line, replace_file
 
 RESERVE = 2 << 20
@@ -51,7 +54,7 @@ class Rollout:
     """A release on its way.
 
     previous: the release that was live when it began, "" for none
-    pending:  migrations are to be run
+    database: what is dumped before migrations are run, or None: there are none to run
     measured: what is asked to measure the downtime
     proxies:  those of the web service, as far as they are known
     seen:     whether it was seen as visitors get it
@@ -62,7 +65,7 @@ class Rollout:
     public: Public
     previous: str
     old_health: OldHealth
-    pending: bool
+    database: Database | None
     measured: Measured = field(default_factory=Measured)
     proxies: Sequence[Proxy] = ()
     seen: bool = False
@@ -158,8 +161,7 @@ def place(rollout: Rollout) -> None:
         _put_environment_back(run)
     elif not environment.is_in_place(run.directory, candidate.environment):
         (run.transaction / "env-placed").touch()
-        environment.replace(run.directory, run.state, candidate.environment)
-        run.say(".env is that of the release")
+        put_environment_in_place(run, candidate)
     put_in_place(run, candidate)
     shutil.copy2(candidate.files.compose, run.transaction / "placed.yml")
 
@@ -237,14 +239,49 @@ def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -
         hide_maintenance_page(run)
         return
     _restore_images(run, docker, previous, project)
-    old_assets = assets_of(run, previous) if run.request.assets.paths else None
-    if old_assets and not publish(run, docker, rollout.candidate.prepared.assets, old_assets):
-        raise docker.failure("The assets of the old release cannot be published.")
-    switch_back(docker, project)
+    # Before the old release starts: it reads its manifest then.
+    image = _put_assets_back(rollout, project)
+    switch_back(run.begin(StepName.UP), project)
     hide_maintenance_page(run)
     names = rollout.candidate.prepared.assets
-    if old_assets and not purge(run, run.begin(StepName.PURGE), names, previous):
+    if image and not _done(run, lambda: purge(run, run.begin(StepName.PURGE), names, previous, image)):
         run.output.complain("The assets of the failed release stay until the next one.")
+
+
+def _put_assets_back(rollout: Rollout, project: Project) -> str:
+    """Of the old release's assets, those that the new one's have replaced, as a manifest: the others have never left.
+
+    So where this fails, which is said, the old release starts nevertheless.
+    Returns the image whose programs can remove the new release's assets; "" where these are to stay.
+    """
+    run, previous, names = rollout.run, rollout.previous, rollout.candidate.prepared.assets
+    if not (run.transaction / "published").exists():
+        return ""
+    docker, old = run.begin(StepName.PUBLISH), assets_of(run, previous)
+    image = image_here(run, docker, project.name, previous)
+    if not old:
+        return image
+
+    def again() -> bool:
+        return publish(run, docker, names, old, image)
+
+    # On a full disk it may be the new release's files that take the room.
+    if image and (_done(run, again) or _done(run, lambda: purge(run, docker, names, previous, image) and again())):
+        return image
+    run.output.complain(
+        f"The assets of {previous} could not be published again, so its pages may name files of the failed release.",
+        "Fix the cause, then run `pulumi up` again, for this release or the old one.",
+    )
+    return ""
+
+
+def _done(run: Run, what: Callable[[], bool]) -> bool:
+    """Whether something succeeded that a restore can do without."""
+    try:
+        return what()
+    except (StepError, OSError) as error:
+        run.output.complain(str(error))
+        return False
 
 
 def _await_engine(docker: Docker) -> None:
@@ -287,7 +324,9 @@ def _put_environment_back(run: Run) -> None:
         return
     before = run.transaction / "env"
     if before.exists():
-        environment.replace(run.directory, run.state, before.read_text(errors="surrogateescape"))
+        text = before.read_text(errors="surrogateescape")
+        if not environment.is_in_place(run.directory, text):
+            environment.replace(run.directory, run.state, text)
     else:
         (run.directory / environment.FILE).unlink(missing_ok=True)
 
@@ -324,16 +363,22 @@ def await_old_release(rollout: Rollout, docker: Docker, web: list[str]) -> None:
 
 
 def _may_restore_dump(run: Run) -> bool:
-    """Nothing was written since: no container of the new release was started."""
+    """Nothing was written since: no container of the new release was started, and the old one was stopped."""
     kept, asked = run.transaction, run.request.database
-    there = (kept / "dump").exists() and not (kept / "started").exists() and not (kept / "dump-restored").exists()
-    return there and asked.restore_on_failure and not asked.command
+    over = any((kept / name).exists() for name in ("started", "dump-restored", "dump-failed"))
+    wanted = asked.restore_on_failure and not asked.command and asked.migrations is Migrations.STOPPED
+    return (kept / "dump").exists() and not over and wanted
 
 
 def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
-    docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
-    dump = run.directory / read_line(run.transaction / "dump")
-    Database.find(run, project).restore(docker, dump)
+    """As far as that succeeds: an old release on the migrated database is more than none."""
+    try:
+        docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
+        restore(run, docker, project)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and the old release starts
+        run.output.report(error if isinstance(error, StepError) else StepError(f"{type(error).__name__}: {error}"))
+        (run.transaction / "dump-failed").touch()
+        return
     (run.transaction / "dump-restored").touch()
     replace_file(run.state / "schema", (run.transaction / "schema").read_text())
     run.say("restored the dump")
@@ -342,11 +387,13 @@ def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
 def _tell_about_database(run: Run) -> None:
     if not (run.transaction / "dump").exists():
         return
-    dump = run.directory / read_line(run.transaction / "dump")
+    dump = " ".join(str(dump.file) for dump in noted_dumps(run))
     if (run.transaction / "dump-restored").exists():
         run.output.complain(f"The database is what it was before the migrations, from {dump}.")
     else:
         run.output.complain(f"The database was migrated, or partly, and stays so. What it was before is in {dump}")
+    if (run.transaction / "dump-failed").exists():
+        run.output.complain("It could not be restored. How to do that by hand: docs/operations.md, Restoring a dump.")
 
 
 # ----------------------------------------------------------------------------------------------------- maintenance page

@@ -77,6 +77,13 @@ def test_a_file_that_names_the_image_already_is_not_written(server: Server) -> N
     assert len(list((server.state / "compose").iterdir())) == 1
 
 
+def test_a_file_in_another_encoding_is_refused(server: Server) -> None:
+    server.compose_file.write_bytes(server.compose_file.read_bytes() + "# déjà vu\n".encode("latin-1"))
+    result = server.run("pull")
+    assert result.status == 1
+    assert f"{server.compose_file} is not in UTF-8" in result.errors
+
+
 def test_a_symbolic_link_is_refused(server: Server) -> None:
     real = server.home / "elsewhere.yml"
     server.compose_file.rename(real)
@@ -180,6 +187,13 @@ def test_the_repositorys_file_is_made_where_the_server_has_none(server: Server) 
     assert result.status == 0, result
     assert server.compose_file.read_text() == REPOSITORY_FILE
     assert server.compose_file.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_environment_comes_with_it_in_place(server: Server) -> None:
+    server.settings["delivery"] = Delivery(environment="A='1'\n")
+    for step in ("pull", "stop"):
+        assert server.run(step).status == 0
+    assert (server.directory / ".env").read_text() == "A='1'\n"
 
 
 def test_the_repositorys_file_must_name_the_image(server: Server) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,7 @@ class RegistryServer:
     manifests: by "path:tag" and "path@digest"
     account:   "user:password" that it demands, or None
     tokens:    whether it wants a token for it (as registries in the internet do) or the account itself
+    offers:    the WWW-Authenticate headers in place of the one that these demand; {realm} stands for that of the tokens
     hides:     whether it says of what the account alone may see that it does not exist, and asks for no account
     """
 
@@ -30,6 +31,7 @@ class RegistryServer:
     requests: list[str] = field(default_factory=list)
     account: str | None = None
     tokens: bool = False
+    offers: tuple[str, ...] = ()
     hides: bool = False
     realm: str = ""
     status: int | None = None
@@ -85,12 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.registry.hides:
             self._answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}')
             return False
-        challenge = (
-            f'Bearer realm="{self.registry.realm or f"http://{self.registry.host}/token"}",service="test"'
-            if self.registry.tokens
-            else 'Basic realm="test"'
-        )
-        self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"sign in"}]}', challenge=challenge)
+        realm = self.registry.realm or f"http://{self.registry.host}/token"
+        challenge = 'Bearer realm="{realm}",service="test"' if self.registry.tokens else 'Basic realm="test"'
+        offers = [offer.format(realm=realm) for offer in self.registry.offers or (challenge,)]
+        self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"sign in"}]}', challenges=offers)
         return False
 
     def _token(self) -> None:
@@ -99,11 +99,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}')
 
-    def _answer(self, status: int, body: bytes, kind: str = "application/json", challenge: str | None = None) -> None:
+    def _answer(self, status: int, body: bytes, kind: str = "application/json", challenges: Sequence[str] = ()) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        if challenge:
+        for challenge in challenges:
             self.send_header("WWW-Authenticate", challenge)
         self.end_headers()
         self.wfile.write(body)

@@ -85,6 +85,31 @@ def test_the_account_of_docker_login_is_used_when_the_registry_asks(
     assert probe(image(registry_server)) == Present(digest)
 
 
+BEARER, BASIC = 'Bearer realm="{realm}",service="test",scope="*"', 'Basic realm="Gitea, \\"the\\" registry"'
+
+
+@pytest.mark.parametrize(
+    "offers",
+    [(BEARER, BASIC), (BASIC, BEARER), (f"{BEARER}, {BASIC}",), (f"{BASIC} , {BEARER}",), ("Negotiate", BASIC, BEARER)],
+)
+def test_a_registry_that_offers_several_ways_is_asked_with_a_token(
+    registry_server: RegistryServer, offers: tuple[str, ...]
+) -> None:
+    """As Gitea's does: in headers of their own or in one, in either order."""
+    registry_server.account, registry_server.tokens, registry_server.offers = "fablab:s3cret", True, offers
+    digest = registry_server.hold("fab/manager", "1.0.0", b"{}")
+    assert probe(image(registry_server), connect(registry_server.host, ACCOUNT, Path())) == Present(digest)
+
+
+@pytest.mark.parametrize("offers", [(BASIC,), ("Negotiate", BASIC), ("Bearer", BASIC), ("basic realm=test",)])
+def test_a_registry_that_offers_no_token_gets_the_account_itself(
+    registry_server: RegistryServer, offers: tuple[str, ...]
+) -> None:
+    registry_server.account, registry_server.offers = "fablab:s3cret", offers
+    digest = registry_server.hold("fab/manager", "1.0.0", b"{}")
+    assert probe(image(registry_server), connect(registry_server.host, ACCOUNT, Path())) == Present(digest)
+
+
 @pytest.mark.parametrize("tokens", [False, True])
 @pytest.mark.parametrize("credentials", [None, Credentials("fablab", "wrong")])
 def test_missing_and_wrong_credentials_never_read_as_absent_and_never_appear(
