@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.conftest import Deployment
-from tests.e2e.harness import Application, Project, steps_run
+from tests.e2e.harness import LOOKS_UP_ONCE, Application, Project, steps_run
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(autouse=True, scope="module")
 def looked_up_once(deployment: Deployment) -> None:
-    """All of this behind an nginx that looks the application's name up when it reads its configuration."""
+    """All of this behind an nginx that must be told where the application is."""
     application, project = deployment
     project.release("1.0.0")
-    application.write((Path(__file__).parent / "nginx-literal.conf").read_text(), "config/nginx/default.conf")
-    nginx = application.containers()["nginx"]
-    application.sandbox.on_server("docker", "exec", nginx, "nginx", "-s", "reload")
+    application.configure_nginx(LOOKS_UP_ONCE)
 
 
 def serving(deployment: Deployment) -> tuple[Application, Project, str]:

@@ -19,14 +19,12 @@ from release.program import Program
 from release.reference import ImageReference
 from server.request import StepName, dump
 from tests.e2e.faults.injection import DEADLINE
-from tests.e2e.harness import CHECKOUT, SERVER, Application, Project, Result
+from tests.e2e.harness import CHECKOUT, LOOKS_UP_ONCE, SERVER, Application, Project, Result
 
 OLD, NEW = "1.0.0", "1.1.0"
 """The new release brings a migration."""
 
 MIGRATION = "20240801000000"
-LITERAL = CHECKOUT / "tests/e2e/nginx-literal.conf"
-"""Of an nginx that looks the application's name up when it reads its configuration."""
 
 
 class Run:
@@ -69,9 +67,7 @@ class Stage:
             self.assets[version] = set(self.application.asset_statuses())
         assert self.assets[OLD] != self.assets[NEW]
         # Containers that come back have other addresses: whoever forgets to tell this nginx is found out.
-        self.application.write(LITERAL.read_text(), "config/nginx/default.conf")
-        nginx = self.application.containers()["nginx"]
-        self.sandbox.on_server("docker", "exec", nginx, "nginx", "-s", "reload")
+        self.application.configure_nginx(LOOKS_UP_ONCE)
 
     # ------------------------------------------------------------------------------------------------ rolling out
 
