@@ -90,6 +90,7 @@ class ReleaseImage(pulumi.ComponentResource):
                 raise ReleaseError(problem)
             self._tell(state)
             if isinstance(state, Absent) and self._source:
+                self._tell_of_newer(self._source)
                 self._prepare(self._source)
 
         return pulumi.Stash(
@@ -137,6 +138,17 @@ class ReleaseImage(pulumi.ComponentResource):
                 f"{image} is released already and a released tag never moves: it is used as it is, nothing is built. "
                 f"The source in {self._source.checkout}, or how it is built, is not what it was made of; to release "
                 f"that, set a new tag.",
+                self,
+            )
+
+    def _tell_of_newer(self, built: Source) -> None:
+        """Says that this may be a way back to a release that the registry has lost."""
+        image = self._tagged
+        if newer := registry.newest_after(image, self._registry):
+            pulumi.log.warn(
+                f"{image} is not in the registry, though the newer {newer} is. If {image.tag} is meant to be new, all "
+                f"is well. If it was released before, the registry has lost it: what is built now, of the last commit "
+                f"in {built.checkout}, is something else, and servers on which {image.tag} ran refuse it.",
                 self,
             )
 

@@ -67,24 +67,25 @@ def checkout_of(directory: Path, content: str) -> Path:
     return directory
 
 
-def test_two_stacks_of_one_checkout_that_build_at_once_each_build_their_own_source(
+def test_two_stacks_of_one_checkout_build_their_own_sources_at_once_and_older_tags_than_theirs_are_warned_of(
     two_stacks: tuple[Stack, Stack], image_registry: Registry, tmp_path: Path
 ) -> None:
     repository = f"{image_registry.address}/two-stacks"
-    context = tmp_path / "shared/context"
+    tags = dict(zip(("one", "two"), ("1.0.0", "1.1.0"), strict=True))
+
+    def program(name: str, tag: str) -> str:
+        source, context = str(tmp_path / f"source-{name}"), str(tmp_path / "shared/context")
+        return PROGRAM.format(checkout=str(CHECKOUT), context=context, repository=repository, source=source, tag=tag)
 
     def release(stack: Stack) -> Callable[[], Outcome]:
-        source = checkout_of(tmp_path / f"source-{stack.name}", stack.name)
-        program = PROGRAM.format(
-            checkout=str(CHECKOUT), context=str(context), repository=repository, source=str(source), tag=stack.name
-        )
-        return lambda: stack.up(program)
+        checkout_of(tmp_path / f"source-{stack.name}", stack.name)
+        return lambda: stack.up(program(stack.name, tags[stack.name]))
 
     with ThreadPoolExecutor() as pool:
         for outcome in pool.map(lambda up: up(), [release(stack) for stack in two_stacks]):
             assert outcome.succeeded, outcome.messages
     for stack in two_stacks:
-        tagged = f"{repository}:{stack.name}"
+        tagged = f"{repository}:{tags[stack.name]}"
         subprocess.run(["docker", "pull", "--quiet", tagged], check=True, stdout=subprocess.DEVNULL)
         holder = output_of("docker", "create", tagged, "none")
         try:
@@ -92,3 +93,11 @@ def test_two_stacks_of_one_checkout_that_build_at_once_each_build_their_own_sour
         finally:
             subprocess.run(["docker", "rm", holder], check=True, stdout=subprocess.DEVNULL)
         assert (tmp_path / "found").read_text() == stack.name
+
+    # Under an older tag that is not there, today's source is something else than what that may have been.
+    older = two_stacks[0].preview(program("one", "0.9.0"))
+    assert older.succeeded, older.messages
+    assert f"{repository}:0.9.0 is not in the registry, though the newer 1.1.0 is" in older.messages
+    newer = two_stacks[0].preview(program("one", "1.2.0"))
+    assert newer.succeeded, newer.messages
+    assert "though the newer" not in newer.messages
