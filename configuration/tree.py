@@ -321,6 +321,12 @@ class AppSettings(_Settings):
         description="directories in the container for compiled assets; each on a bind mount or a named volume",
         examples=[["/usr/src/app/public/packs"]],
     )
+    asset_inputs: Annotated[tuple[RelativePath, ...], Field(strict=False), ROLLOUT_WHEN_SET] = Field(
+        (),
+        description="files and directories in `app.directory` whose content is compiled into the assets besides what "
+        "the image holds, as plugins are: where it has changed, the next rollout compiles again",
+        examples=[["plugins"]],
+    )
     assets_from: Annotated[AssetsFrom, Field(strict=False), ROLLOUT] = Field(
         AssetsFrom.COMPILE,
         description="`compile`: the server compiles them. `image`: they were compiled when the image was built and "

@@ -115,6 +115,7 @@ def _assets(app: AppSettings) -> Assets:
         source=app.assets_from,
         precompile=app.precompile if compiles else (),
         memory=app.precompile_memory,
+        inputs=app.asset_inputs if compiles else (),
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from server import environment, request
+from server.asset_inputs import content_hash
 from server.background import Background
 from server.commands import Docker
 from server.containers import Compose, project_answer
@@ -242,7 +243,9 @@ def _prepare_anew(docker: Docker, trial: _Trial, file: Path) -> Prepared:
         _refuse_two(asked, resolved)
     texts = [_text(path) for path in (file, files.override) if path]
     names, certain = _referred_files(texts)
-    compiled = settings_hash(resolved, [asked.web], assets.source, assets.paths, assets.precompile)
+    compiled = settings_hash(
+        resolved, [asked.web], assets.source, assets.paths, assets.precompile, *_asset_inputs(asked)
+    )
     prepared = Prepared(
         inputs="",
         outcome="",
@@ -256,6 +259,12 @@ def _prepare_anew(docker: Docker, trial: _Trial, file: Path) -> Prepared:
     return dataclasses.replace(prepared, outcome=_hash(asked, files, prepared, file)) if certain else prepared
 
 
+def _asset_inputs(asked: Request) -> list[str]:
+    """Hash of what is compiled into the assets; nothing where that is not configured, so that they keep their name."""
+    inputs = asked.assets.inputs
+    return [content_hash(Path(asked.directory), inputs)] if inputs else []
+
+
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -264,7 +273,7 @@ def _hash(asked: Request, files: Files, prepared: Prepared, compose: Path) -> st
     assets, directory = asked.assets, Path(asked.directory)
     said = [
         *(str(asked.image), asked.services, asked.delivered, asked.keeps_compose_file, asked.strategy),
-        *(assets.source, assets.paths, assets.precompile),
+        *(assets.source, assets.paths, assets.precompile, *_asset_inputs(asked)),
         [(name, os.environ.get(name)) for name in prepared.variables],
     ]
     hashed = hashlib.sha256(json.dumps(said).encode())

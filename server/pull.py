@@ -27,6 +27,7 @@ def pull(run: Run) -> None:
     """Checks the project, prepares the release, pulls the image and tries it."""
     docker = run.docker
     releases.begin_rollout(run)
+    releases.refuse_moved_tag(run, docker)
     candidate = prepare(run, docker)
     run.say(f"{candidate.files.compose.name} can name {run.image}")
     if run.request.assets.precompile:

@@ -25,6 +25,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +194,45 @@ def remove_directory(run: Run, docker: Docker, directory: Path) -> bool:
 # ------------------------------------------------------------------------------------------------------------- history
 
 
+def refuse_moved_tag(run: Run, docker: Docker) -> None:
+    """Raises Refusal where this server has had another image under the release's tag: a released tag never moves.
+
+    Where a registry has lost a tag, a stack that builds would give it to what its source is today.
+    """
+    image = run.image
+    former = next((digest for digest in _released_as(run) if digest != image.digest), None)
+    if former is None:
+        return
+    before, again = Image(image.repository, image.tag, former), f"{image.tagged}-again"
+    remedy = "Nothing was stopped. Release what is there now under another tag."
+    if docker.ask("image", "inspect", "--format", "{{.Id}}", before.pinned).succeeded:
+        remedy += (
+            f"\nWhat ran here is still on this server; to go back to it, give it a tag that is new, and release that:\n"
+            f"docker tag {before.pinned} {again} && docker push {again}"
+        )
+    raise Refusal(
+        f"{image.tagged} was released on this server as {former} and is {image.digest} now: a released tag "
+        f"never moves. It was pushed once more, or the registry had lost it, and it was built from another source.",
+        remedy,
+    )
+
+
+def _released_as(run: Run) -> Iterator[str]:
+    """The digests under which the tag has served here, of a repository of this name."""
+    file = run.state / "history.jsonl"
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # cut short, by a full disk for one
+        if not isinstance(entry, dict):
+            continue
+        # Earlier versions did not note the repository.
+        same = entry.get("repository", run.image.repository) == run.image.repository
+        if same and (entry.get("result"), entry.get("release")) == ("released", run.image.tag):
+            yield str(entry.get("digest"))
+
+
 def begin_rollout(run: Run) -> None:
     """Its seconds count from now on."""
     replace_file(run.state / "began", f"{int(time.time())}\n")
@@ -213,6 +253,7 @@ def record(run: Run, result: str, *, phase: str = "", previous: str = "", downti
         "result": result,
         "release": image.tag if image else "on-demand",
         "digest": image.digest if image else "",
+        "repository": image.repository if image else "",
         "previous": previous,
         "step": str(run.step),
         "phase": phase or read_line(run.scratch / "phase") or str(run.step),

@@ -115,12 +115,14 @@ class Assets:
     source:     whether they are compiled here or taken from the image
     precompile: the command that compiles them; empty: nothing does
     memory:     what that may use, as Compose writes it, or None
+    inputs:     files and directories, relative to the project's, that are compiled in
     """
 
     paths: tuple[str, ...] = ()
     source: AssetsFrom = AssetsFrom.COMPILE
     precompile: tuple[str, ...] = ()
     memory: Optional[str] = None
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -439,6 +439,33 @@ def test_assets_made_before_an_edit_are_to_be_made_again_and_the_one_line_that_d
     assert result.errors.splitlines()[-1] == "Make them:  pulumi up --replace '**-pull'"
 
 
+def test_assets_are_compiled_again_where_what_is_compiled_in_has_changed(server: Server) -> None:
+    (server.directory / "plugins").mkdir()
+    (server.directory / "plugins/badge.js").write_text("1")
+    server.settings["assets"] = compiling("/app/public/packs", inputs=("plugins",))
+    prepare(server)
+    server.forget_calls()
+    assert "are here already" in run(server, "precompile").output
+    (server.directory / "plugins/badge.js").write_text("2")
+    result = run(server, "up")
+    assert result.status == 1
+    assert "Make them:  pulumi up --replace '**-pull'" in result.errors
+    assert run(server, "pull").status == 0
+    assert run(server, "precompile").status == 0
+    assert "compile" in phases(server)
+    assert len(list((releases(server) / NAME).glob("assets-*"))) == 2, (
+        "a rollback to the former plugins compiles nothing"
+    )
+    assert run(server, "up").status == 0
+
+
+def test_what_is_to_be_compiled_in_and_is_not_there_is_refused_before_anything_happens(server: Server) -> None:
+    result = run(server, "pull", assets=compiling("/app/public/packs", inputs=("plugins",)))
+    assert result.status == 1
+    assert f"There is no {server.directory}/plugins, which app.assetInputs says" in result.errors
+    assert server.docker_calls("pull") == []
+
+
 def from_image(server: Server, step: str) -> Result:
     return run(server, step, assets=Assets(paths=("/app/public/packs",), source=AssetsFrom.IMAGE))
 

@@ -132,6 +132,15 @@ def test_every_step_and_every_part_of_one_has_a_time_of_its_own() -> None:
         ("staged", {"assetsFrom": "image"}, Assets(("/srv/public/packs",), AssetsFrom.IMAGE)),
         ("staged", {"assetsFrom": "image", "precompile": []}, Assets(("/srv/public/packs",), AssetsFrom.IMAGE)),
         ("rolling", {"assets": ["/a/", "/b"]}, Assets(("/a", "/b"), AssetsFrom.COMPILE, COMPILE)),
+        (
+            *("staged", {"assetInputs": ["plugins"]}),
+            Assets(("/srv/public/packs",), precompile=COMPILE, inputs=("plugins",)),
+        ),
+        (
+            "staged",
+            {"assetInputs": ["plugins"], "assetsFrom": "image"},
+            Assets(("/srv/public/packs",), AssetsFrom.IMAGE),
+        ),
         ("staged", {"precompileMemory": "512m"}, Assets(("/srv/public/packs",), precompile=COMPILE, memory="512m")),
     ],
 )
