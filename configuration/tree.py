@@ -338,6 +338,15 @@ class AppSettings(_Settings):
         description="the command that compiles the assets, in a container of the web service",
         examples=[["bin/assets", "compile"]],
     )
+    entrypoint: Annotated[
+        Command | None, Unset("the image's, or what the Compose file says instead"), ROLLOUT_WHEN_SET
+    ] = Field(
+        None,
+        description="what the commands of `precompile`, `pending`, `migrate`, `beforeUp` and `afterUp` are given to; "
+        "`[]`: nothing, they are run as they are. For an image whose entrypoint migrates the database or starts a "
+        "server whatever it is told",
+        examples=[["tini", "--"]],
+    )
     precompile_memory: Annotated[Size | None, Unset("no limit")] = Field(
         None, description="the memory that compiling may use on the server", examples=["1g"]
     )

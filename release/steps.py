@@ -90,6 +90,7 @@ def request_of(
             keep=backup.keep,
             restore_on_failure=backup.restore_on_failure,
         ),
+        entrypoint=app.entrypoint,
         before_up=app.before_up,
         after_up=app.after_up,
         worker_quiet=app.worker_quiet,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -210,11 +211,12 @@ class OneOffs:
 
     directory: str
     release: str
+    entrypoint: tuple[str, ...] | None
 
     @classmethod
     def of(cls, request: Request) -> OneOffs:
         """Those that are made for a request."""
-        return cls(request.directory, request.image.tag if request.image else "on-demand")
+        return cls(request.directory, request.image.tag if request.image else "on-demand", request.entrypoint)
 
     def name(self, purpose: str) -> str:
         """The container's name."""
@@ -224,6 +226,15 @@ class OneOffs:
     def labels(self) -> tuple[str, ...]:
         """As options of `docker run`."""
         return ("--label", f"releve.project={self.directory}", "--label", f"releve.release={self.release}")
+
+    def command(self, service: str, command: Sequence[str]) -> tuple[str, ...]:
+        """A service and a command of the application's, as `run` takes them, with the configured entrypoint."""
+        if self.entrypoint is None:
+            return (service, *command)
+        if self.entrypoint:
+            return ("--entrypoint", shlex.join(self.entrypoint), service, *command)
+        # An empty one means the image's to some versions of Compose.
+        return ("--entrypoint", shlex.join(command[:1]), service, *command[1:])
 
     def run(self, docker: Docker, compose: Compose, purpose: str, *words: str, stdout: IO[bytes] | None = None) -> int:
         """Runs `docker compose run` with these options, service and command. Returns the command's status."""

@@ -40,10 +40,11 @@ def purge_assets(run: Run) -> None:
 
 def precompile(run: Run) -> None:
     """Compiles the assets in a container of the web service."""
-    start_missing(run, run.docker, require_in_place(run, run.docker), Compose(run.directory), STOPPED)
-    command = run.request.assets.precompile
     compose = Compose(run.directory)
-    if OneOffs.of(run.request).run(run.docker, compose, "precompile", run.request.web, *command) != 0:
+    start_missing(run, run.docker, require_in_place(run, run.docker), compose, STOPPED)
+    command, oneoffs = run.request.assets.precompile, OneOffs.of(run.request)
+    words = oneoffs.command(run.request.web, command)
+    if oneoffs.run(run.docker, compose, "precompile", *words) != 0:
         raise run.docker.failure(f"The command failed: {' '.join(command)}", STOPPED)
     run.say(f"done: {' '.join(command)}")
 

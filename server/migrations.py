@@ -179,9 +179,9 @@ def _ask_for_each(run: Run, docker: Docker, compose: Compose) -> tuple[Migrated,
 
 def _answer(run: Run, docker: Docker, compose: Compose, *command: str) -> tuple[int, str]:
     """The status of a command of the new image, and all that it, or the entrypoint, prints."""
-    before = run.output.log.stat().st_size
+    before, oneoffs = run.output.log.stat().st_size, OneOffs.of(run.request)
     with (run.scratch / "answer").open("w+b") as file:
-        status = OneOffs.of(run.request).run(docker, compose, "pending", run.request.web, *command, stdout=file)
+        status = oneoffs.run(docker, compose, "pending", *oneoffs.command(run.request.web, command), stdout=file)
         file.seek(0)
         said = file.read()
     errors = run.output.logged(before)
@@ -242,6 +242,8 @@ def _refuse_newer_database(run: Run) -> None:
 def migrate(run: Run, docker: Docker, compose: Compose) -> None:
     """Runs the migrations. Raises Failure."""
     note_migration(run)
-    if OneOffs.of(run.request).run(docker, compose, "migrate", run.request.web, *run.request.database.migrate) != 0:
+    oneoffs = OneOffs.of(run.request)
+    words = oneoffs.command(run.request.web, run.request.database.migrate)
+    if oneoffs.run(docker, compose, "migrate", *words) != 0:
         raise docker.failure("The migrations fail (app.migrate).")
     run.say("migrated the database")

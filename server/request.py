@@ -214,6 +214,7 @@ class Request:
     delivered:        Delivery.sha256 of what `pull` was given for this release
     registry_login:   the text of a Docker client's config.json with the account at the registry, or None; only `pull`
                       gets it
+    entrypoint:       what commands in one-off containers are given to; empty: nothing; None: the image's own
     before_up, after_up: commands, run once a release
     worker_quiet:     tells a worker, in its container, to take no more work; empty: nothing does
     maintenance_page: in the directory, there while the site is stopped for migrations; or None
@@ -234,6 +235,7 @@ class Request:
     assets: Assets = Assets()
     health: Health = Health(port=3000)
     database: Database = Database()
+    entrypoint: Optional[tuple[str, ...]] = None
     before_up: tuple[tuple[str, ...], ...] = ()
     after_up: tuple[tuple[str, ...], ...] = ()
     worker_quiet: tuple[str, ...] = ()

@@ -250,7 +250,8 @@ def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> 
             run.say(f"done before: {' '.join(command)}")
             continue
         docker = run.begin(StepName.TASK)
-        if OneOffs.of(run.request).run(docker, compose, "task", run.request.web, *command) != 0:
+        oneoffs = OneOffs.of(run.request)
+        if oneoffs.run(docker, compose, "task", *oneoffs.command(run.request.web, command)) != 0:
             raise docker.failure(f"The task failed: {' '.join(command)}")
         done.touch()
         run.say(f"done: {' '.join(command)}")

@@ -514,6 +514,30 @@ def test_a_task_runs_once_a_release(prepared: Server) -> None:
     assert len([call for call in prepared.docker_calls("compose") if any(w.endswith("-task") for w in call)]) == 1
 
 
+@pytest.mark.parametrize(
+    ("entrypoint", "words"),
+    [
+        (None, ["web", "bin/prepare now", "a b"]),
+        ((), ["--entrypoint", "'bin/prepare now'", "web", "a b"]),
+        (("tini", "-s"), ["--entrypoint", "tini -s", "web", "bin/prepare now", "a b"]),
+    ],
+)
+def test_commands_of_the_application_are_given_to_the_configured_entrypoint(
+    server: Server, entrypoint: tuple[str, ...] | None, words: list[str]
+) -> None:
+    command = ("bin/prepare now", "a b")
+    server.settings |= {"entrypoint": entrypoint, "assets": compiling("/app/public/packs", command=command)}
+    prepare(server)
+    server.behave(f'case "$*" in *" run "*-pending*) exit 3 ;; esac\n{PENDING}')
+    asked = migrating(migrate=command, pending=command)
+    result = run(server, "up", database=asked, before_up=(command,))
+    assert result.status == 0, result
+    calls = [call for call in server.docker_calls("compose") if "--rm" in call]
+    assert len(calls) == 4  # compile, pending, migrate, task
+    assert all(call[-len(words) :] == words for call in calls), calls
+    assert ("--entrypoint" in calls[0]) == (entrypoint is not None)
+
+
 def test_a_killed_run_is_in_the_history(prepared: Server) -> None:
     scratch = prepared.state / "tmp"
     scratch.mkdir()

@@ -186,6 +186,11 @@ def test_commands_keep_their_words_apart() -> None:
     assert told.worker_quiet == ("kill", "-TSTP", "1")
 
 
+@pytest.mark.parametrize(("given", "told"), [({}, None), ({"entrypoint": []}, ()), ({"entrypoint": ["x"]}, ("x",))])
+def test_no_entrypoint_is_another_one_than_the_images_own(given: dict[str, object], told: tuple[str, ...]) -> None:
+    assert asked(settings(**given)).entrypoint == told
+
+
 def test_what_is_said_and_shown_of_an_interruption_is_as_configured() -> None:
     told = asked(settings(strategy="staged", maintenancePage="public/maintenance.html", downtimeBudget=5))
     assert (told.maintenance_page, told.downtime_budget) == ("public/maintenance.html", 5)
