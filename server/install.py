@@ -10,6 +10,7 @@ from pathlib import Path
 
 from server.commands import Docker
 from server.errors import Refusal
+from server.identity import identity_of, require_identity
 from server.preparation import check, user
 from server.run import Run
 
@@ -26,7 +27,10 @@ def install(run: Run, scratch: Path, program: Path) -> None:
     scratch: for files of this step; program: where it was unpacked.
     """
     compose = check_tools(run, run.docker)
-    check(run, run.docker, scratch)
+    files, resolved = check(run, run.docker, scratch)
+    if resolved is not None:
+        wanted = identity_of(str(resolved.get("name", "")), run.directory, files.compose, files.override)
+        require_identity(run, run.docker, wanted, lambda: resolved)
     if run.state.exists() and not os.access(run.state, os.W_OK):
         raise Refusal(f"{user()} cannot write in {run.state}.")
     place = run.state / "bin" / program.name

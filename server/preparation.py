@@ -159,15 +159,19 @@ def prepare(run: Run, docker: Docker) -> Candidate:
     return _candidate(run, files, release, delivery, prepared)
 
 
-def check(run: Run, docker: Docker, scratch: Path) -> None:
-    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept."""
+def check(run: Run, docker: Docker, scratch: Path) -> tuple[Files, dict[str, Any] | None]:
+    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept.
+
+    Returns the files, and what Compose makes of them; None where the repository keeps the Compose file.
+    """
     files = find_files(run.request)
     refuse_unwritable(run.directory)
-    if not run.request.keeps_compose_file:
-        asked = dataclasses.replace(run.request, image=CHECK)
-        file = scratch / "candidate.yml"
-        file.write_bytes(_compose_file(asked, files, None))
-        _resolve(asked, docker, files, _compose(asked, files, file))
+    if run.request.keeps_compose_file:
+        return files, None
+    asked = dataclasses.replace(run.request, image=CHECK)
+    file = scratch / "candidate.yml"
+    file.write_bytes(_compose_file(asked, files, None))
+    return files, _resolve(asked, docker, files, _compose(asked, files, file))
 
 
 def refuse_unwritable(directory: Path) -> None:

@@ -75,6 +75,15 @@ def _service(service: Mapping[str, Any]) -> Service:
     )
 
 
+def repository_of(image: str) -> str:
+    """Without tag and digest, and as short as people write it."""
+    name = image.partition("@")[0]
+    name = name[: name.rindex(":")] if ":" in name.rpartition("/")[2] else name
+    for prefix in ("docker.io/", "index.docker.io/", "library/"):
+        name = name.removeprefix(prefix)
+    return name
+
+
 def settings_hash(resolved: Mapping[str, Any], services: Sequence[str], *more: object) -> str:
     """12 hexadecimal digits that change with all that the project says of these services, but for their images."""
     said = {

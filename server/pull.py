@@ -5,15 +5,17 @@ It changes no file of the project.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from server import assets, environment, releases
 from server.bringing_up import missing_dependencies
 from server.commands import Docker
-from server.containers import Container, Mount, OneOffs, inspect, listing
+from server.containers import Container, Mount, OneOffs, inspect, listing, project_answer
 from server.errors import Refusal
 from server.former import adopt_assets
+from server.identity import identity_of, require_identity
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
 from server.request import AssetsFrom, Strategy
 from server.run import Run
@@ -28,6 +30,7 @@ def pull(run: Run) -> None:
     docker = run.docker
     releases.begin_rollout(run)
     candidate = prepare(run, docker)
+    _require_identity(run, docker, candidate)
     run.say(f"{candidate.files.compose.name} can name {run.image}")
     if run.request.assets.precompile:
         missing_dependencies(run, docker, candidate.project)
@@ -49,6 +52,13 @@ def pull(run: Run) -> None:
         run.say("took the assets that the image holds")
         assets.end_staging(run, docker, candidate)
     note_prepared(run)
+
+
+def _require_identity(run: Run, docker: Docker, candidate: Candidate) -> None:
+    """Raises Refusal where Compose would not take the directory's for these."""
+    files, compose = candidate.files, candidate.compose
+    wanted = identity_of(candidate.project.name, run.directory, files.compose, files.override)
+    require_identity(run, docker, wanted, lambda: json.loads(project_answer(docker, compose).text or "{}"))
 
 
 def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:

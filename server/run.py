@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.commands import Docker, Phase
@@ -17,13 +18,15 @@ from server.request import Image, Request, StepName
 class Run:
     """One step.
 
-    docker: with the time of the whole step
+    docker:    with the time of the whole step
+    variables: of the login, that Compose is not told
     """
 
     step: StepName
     request: Request
     output: Output
     docker: Docker
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:
