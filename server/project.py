@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server.request import Image
+
 COMPLETED = "service_completed_successfully"
 
 
@@ -40,6 +42,16 @@ class Project:
     def runs(self, services: Sequence[str], image: str) -> bool:
         """Whether each of the services has this image."""
         return all(name in self.services and self.services[name].image == image for name in services)
+
+    def left_behind(self, services: Sequence[str], image: Image) -> list[tuple[str, str]]:
+        """The other services, with their images, that stay on another image of the same repository."""
+        return [
+            (name, service.image)
+            for name, service in self.services.items()
+            if name not in services
+            and repository_of(service.image) == repository_of(image.repository)
+            and service.image not in (str(image), image.tagged, image.pinned)
+        ]
 
     def needed_by(self, service: str, ours: Sequence[str]) -> list[str]:
         """The services outside `ours` that must be running before `service` starts."""

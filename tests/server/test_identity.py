@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.server.server import Server
+from server.request import Strategy
+from tests.server.server import MakeServer, Server
 from tests.server.test_install import install
 
 HASH = "5" * 64
@@ -99,3 +100,96 @@ def test_a_variable_of_the_login_that_names_another_project_is_refused_before_th
     result = server.run("pull")
     assert result.status == 0
     assert "notice: Logins on this server have COMPOSE_PROJECT_NAME=fablab" in result.output
+
+
+# ------------------------------------------------------------------------------- what becomes of the other services
+
+
+def notices(output: str) -> list[str]:
+    return [line.partition(": ")[2].rsplit(" (")[0] for line in output.splitlines() if ": notice: " in line]
+
+
+def hashes(server: Server, full: str = "", **services: str) -> None:
+    """What Compose says: the hashes of what the file says, and `full` for that with what other files say in it."""
+    plain = "".join(f"{name} {value}\n" for name, value in services.items())
+    server.answer("hashes", plain)
+    server.answer("full-hashes", full or plain)
+    server.behave(
+        """case "$*" in *' --hash '*) case "$*" in *' -p '*) name=full-hashes ;; *) name=hashes ;; esac
+           cat "$STUBS/$name.answer"; exit ;; esac"""
+    )
+
+
+OTHER = "6" * 64
+
+
+@pytest.mark.parametrize(
+    ("made", "plain", "full", "expected"),
+    [
+        ({}, HASH, "", []),
+        ({}, OTHER, "", ["notice: 'nginx' will be recreated, too: its settings were changed since it was made"]),
+        ({}, OTHER, HASH, []),  # what env_file says is part of it
+        ({"image": "sha256:old"}, HASH, "",
+         ["notice: 'nginx' will be recreated, too: nginx:1 is another image than when it was made"]),
+    ],
+)  # fmt: skip
+def test_pull_lists_what_else_would_be_recreated(
+    server: Server, made: dict[str, str], plain: str, full: str, expected: list[str]
+) -> None:
+    runs(server, placed(server, "web", settings=OTHER), placed(server, "nginx", **made))
+    hashes(server, f"nginx {full}\n" if full else "", web=HASH, nginx=plain)
+    result = server.run("pull")
+    assert result.status == 0, result
+    assert notices(result.output) == expected
+
+
+def test_pull_lists_what_would_be_started_and_what_would_be_removed(server: Server) -> None:
+    runs(server, placed(server, "web"), placed(server, "adminer"), placed(server, "mail", state="exited"))
+    text = server.compose_file.read_text() + "  mail:\n    image: mail:1\n    profiles: [mail]\n"
+    server.compose_file.write_text(text)
+    hashes(server, web=HASH, nginx=HASH)
+    assert notices(server.run("pull").output) == [
+        "notice: 'nginx' will be started, too: it has no container yet",
+        "notice: 'adminer' will be removed",
+    ]
+
+
+@pytest.mark.parametrize(
+    "lines", ["    volumes_from:\n      - web\n", "    network_mode: service:web\n", "    scale: 0\n"]
+)
+def test_what_is_recreated_with_the_application_or_never_started_is_not_listed(server: Server, lines: str) -> None:
+    server.compose_file.write_text(
+        server.compose_file.read_text().replace("    image: nginx:1\n", f"    image: nginx:1\n{lines}")
+    )
+    runs(server, placed(server, "web"), *([] if "scale" in lines else [placed(server, "nginx")]))
+    hashes(server, web=HASH, nginx=OTHER)
+    assert not [notice for notice in notices(server.run("pull").output) if "'nginx'" in notice]
+
+
+def test_images_that_other_services_lack_are_pulled_before_anything_stops(new_server: MakeServer) -> None:
+    for lines, expected in (("", [["pull", "nginx:1"]]), ("    pull_policy: never\n", []), ("    build: .\n", [])):
+        server = new_server()
+        server.compose_file.write_text(
+            server.compose_file.read_text().replace("    image: nginx:1\n", f"    image: nginx:1\n{lines}")
+        )
+        hashes(server, web=HASH, nginx=HASH)
+        with (server.stubs / "behaviour").open("a") as file:
+            file.write("""case "$*" in 'image inspect '*nginx:1) exit 1 ;; esac\n""")
+        assert server.run("pull").status == 0
+        assert server.docker_calls("pull") == expected
+
+
+def test_a_service_of_the_same_repository_that_stays_behind_is_named(server: Server) -> None:
+    others = {"jobs": "shop/app:0.9", "cron": "shop/app2:1"}
+    lines = "".join(f"  {name}:\n    image: registry.example:5000/{image}\n" for name, image in others.items())
+    server.compose_file.write_text(server.compose_file.read_text() + lines)
+    stays = "'jobs' stays on registry.example:5000/shop/app:0.9: it is of the same repository, but not in app.services"
+    assert notices(server.run("pull").output) == [f"notice: {stays}"]
+    for step in ("stop", "up"):
+        assert server.run(step).status == 0
+    assert f"notice: {stays}" in server.run("verify").output.splitlines()[-1]
+
+    for step in ("pull", "up"):
+        result = server.run(step, strategy=Strategy.STAGED)
+        assert result.status == 0, result
+    assert f"notice: {stays}" in result.output.splitlines()[-1]
