@@ -9,6 +9,7 @@ all in .releve (mode 0700):
   log/      one log a run; latest.log: the newest   children  held by the docker commands of whoever works here
   compose/  Compose files as they were              tmp/      of the running step
   releases/ current previous prepared               what the server keeps: releases.py
+  kept      the images that it keeps: kept_images.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
 """
 

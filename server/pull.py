@@ -16,6 +16,7 @@ from server.containers import Container, Mount, OneOffs, inspect, listing, proje
 from server.errors import Refusal
 from server.former import adopt_assets
 from server.identity import Placed, identity_of, require_identity
+from server.kept_images import keep_images
 from server.others import announce
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
 from server.request import AssetsFrom, Strategy
@@ -42,8 +43,10 @@ def pull(run: Run) -> None:
         _require_memory(run, docker, candidate)
     name_release(run)
     if run.request.strategy is not Strategy.IN_PLACE:
+        found = releases.what_runs(run, docker, candidate.project.name)
+        keep_images(run, docker, found.containers, lambda image: _fetch(run, docker, image))
         adopt_assets(run, docker, candidate)
-        _keep_found(run, docker, candidate)
+        _keep_found(run, docker, candidate, found)
     _pull_image(run, docker)
     for image in missing:
         _fetch(run, docker, image)
@@ -83,11 +86,10 @@ def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:
         )
 
 
-def _keep_found(run: Run, docker: Docker, candidate: Candidate) -> None:
+def _keep_found(run: Run, docker: Docker, candidate: Candidate, found: releases.Found) -> None:
     """Records what runs here before the first rollout changes anything, so that it can be restored like a release."""
     if run.transaction.exists():
         return
-    found = releases.what_runs(run, docker, candidate.project.name)
     # Nothing runs, or what runs is what this program started.
     if not found.images:
         return
