@@ -172,7 +172,8 @@ case "$*" in
     'compose create --remove-orphans') ;;
     'compose create '*) note_created "$3" ;;
     'compose version'*) answer compose-version 2.26.1 ;;
-    'version'*) answer version 26.1.5 ;;
+    'version'*) answer version '26.1.5 Engine containerd runc docker-init' ;;
+    'info'*) answer info '["name=seccomp,profile=builtin"] /var/lib/docker' ;;
     compose*' config --quiet') ;;
     compose*' config '*) config "$@" || exit ;;
     'compose up '*) for word; do case $word in -*) ;; *) note_started "$word" ;; esac; done ;;
