@@ -84,7 +84,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Container:
-    """A container as `docker inspect` tells of it."""
+    """A container as `docker inspect` tells of it. image: its id; image_name: what whoever made the container wrote."""
 
     id: str
     name: str
@@ -93,6 +93,7 @@ class Container:
     restarts: int
     started_at: str
     image: str
+    image_name: str
     process: int
     network_mode: str
     networks: tuple[Network, ...]
@@ -137,6 +138,7 @@ def _container(found: Mapping[str, Any]) -> Container:
         restarts=found.get("RestartCount", 0),
         started_at=state.get("StartedAt", ""),
         image=found.get("Image", ""),
+        image_name=(found.get("Config") or {}).get("Image") or "",
         process=state.get("Pid", 0),
         network_mode=host.get("NetworkMode", ""),
         networks=tuple(

@@ -7,6 +7,7 @@ from server.bringing_up import start_missing
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
+from server.others import tell_left_behind
 from server.placement import put_environment_in_place, put_in_place, require_in_place
 from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
@@ -76,3 +77,4 @@ def verify(run: Run) -> None:
     health = run.request.health
     run.say(f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}")
     run.say(f"{run.image.release} {'serves' if seen else UNSEEN}")
+    tell_left_behind(run, project)

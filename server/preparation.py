@@ -155,20 +155,25 @@ def prepare(run: Run, docker: Docker) -> Candidate:
     return Candidate(files, file, delivery.environment, trial.compose(file), prepared)
 
 
-def check(run: Run, docker: Docker, scratch: Path) -> None:
-    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept."""
+def check(run: Run, docker: Docker, scratch: Path) -> tuple[Files, dict[str, Any] | None]:
+    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept.
+
+    Returns the files, and what Compose makes of them; None where the repository keeps the Compose file.
+    """
     files = find_files(run.request)
     refuse_unwritable(run.directory)
-    if not run.request.keeps_compose_file:
-        asked = dataclasses.replace(run.request, image=CHECK)
-        file = scratch / "candidate.yml"
-        file.write_bytes(_compose_file(asked, files, None))
-        try:
-            _resolve(docker, _Trial(asked, files, None, scratch), file)
-        except Failure:
-            # The environment may be what `pull` brings.
-            if environment.content(run.directory) is not None:
-                raise
+    if run.request.keeps_compose_file:
+        return files, None
+    asked = dataclasses.replace(run.request, image=CHECK)
+    file = scratch / "candidate.yml"
+    file.write_bytes(_compose_file(asked, files, None))
+    try:
+        return files, _resolve(docker, _Trial(asked, files, None, scratch), file)
+    except Failure:
+        # The environment may be what `pull` brings.
+        if environment.content(run.directory) is not None:
+            raise
+    return files, None
 
 
 def refuse_unwritable(directory: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server.request import Image
+
 COMPLETED = "service_completed_successfully"
 
 
@@ -41,6 +43,16 @@ class Project:
         """Whether each of the services has this image."""
         return all(name in self.services and self.services[name].image == image for name in services)
 
+    def left_behind(self, services: Sequence[str], image: Image) -> list[tuple[str, str]]:
+        """The other services, with their images, that stay on another image of the same repository."""
+        return [
+            (name, service.image)
+            for name, service in self.services.items()
+            if name not in services
+            and repository_of(service.image) == repository_of(image.repository)
+            and service.image not in (str(image), image.tagged, image.pinned)
+        ]
+
     def needed_by(self, service: str, ours: Sequence[str]) -> list[str]:
         """The services outside `ours` that must be running before `service` starts."""
         dependencies = self.services[service].dependencies if service in self.services else {}
@@ -73,6 +85,15 @@ def _service(service: Mapping[str, Any]) -> Service:
         dependencies={name: str((how or {}).get("condition", "service_started")) for name, how in dependencies.items()},
         post_start=bool(service.get("post_start")),
     )
+
+
+def repository_of(image: str) -> str:
+    """Without tag and digest, and as short as people write it."""
+    name = image.partition("@")[0]
+    name = name[: name.rindex(":")] if ":" in name.rpartition("/")[2] else name
+    for prefix in ("docker.io/", "index.docker.io/", "library/"):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def settings_hash(resolved: Mapping[str, Any], services: Sequence[str], *more: object) -> str:

@@ -25,14 +25,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from server import environment
 from server.commands import Docker
-from server.containers import OneOffs, inspect, listing, mount_option
+from server.containers import Container, OneOffs, inspect, listing, mount_option
 from server.errors import Refusal
+from server.kept_images import forget_images
 from server.preparation import Candidate
 from server.request import Image
 from server.run import Run, file_timestamp, read_line, replace_file, timestamp
@@ -83,20 +84,20 @@ def schema(state: Path) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """What runs before the first rollout, so that it can be restored like a release. images: SERVICE=IMAGE_ID."""
+    """The application's containers that run before a rollout."""
 
-    images: tuple[str, ...]
-    containers: tuple[str, ...]
+    containers: tuple[Container, ...]
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """SERVICE=IMAGE_ID."""
+        return tuple(f"{container.service}={container.image}" for container in self.containers)
 
 
 def what_runs(run: Run, docker: Docker, project: str) -> Found:
-    """The application's containers that run, and their images."""
+    """The application's containers that run."""
     running = listing(docker, project).of(*run.request.services, states=("running",))
-    containers = inspect(docker, *running)
-    return Found(
-        tuple(f"{container.service}={container.image}" for container in containers),
-        tuple(container.id for container in containers),
-    )
+    return Found(tuple(inspect(docker, *running)))
 
 
 def is_current_image(run: Run, docker: Docker, found: Found) -> bool:
@@ -161,6 +162,16 @@ def prune(run: Run, docker: Docker) -> None:
         if image:
             _remove_image(run, docker, image)
         run.say(f"removed the release {name}")
+    forget_images(run, docker, _needed_images(docker, [releases / name for name in kept if name]))
+
+
+def _needed_images(docker: Docker, kept: Sequence[Path]) -> set[str]:
+    """The ids of the images of the releases that are kept."""
+    found = [line for path in kept if (path / "images").exists() for line in (path / "images").read_text().split()]
+    pinned = [line for line in (read_line(path / "image") for path in kept) if line]
+    # Those that are not here say so on stderr.
+    text = docker.ask("image", "inspect", "--format", "{{.Id}}", *pinned).text if pinned else ""
+    return {*(line.partition("=")[2] for line in found), *text.split()}
 
 
 def _remove_image(run: Run, docker: Docker, text: str) -> None:

@@ -17,6 +17,7 @@ from server.containers import Compose, OneOffs, listing
 from server.database import Database, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
+from server.others import tell_left_behind
 from server.placement import put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
@@ -235,10 +236,12 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
         run.say(f"{name}; nothing served before")
+        tell_left_behind(run, rollout.project)
         return
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
     run.say(f"{name}; the site did not answer for {downtime:.1f} s{over}")
+    tell_left_behind(run, rollout.project)
 
 
 def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:

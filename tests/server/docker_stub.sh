@@ -41,6 +41,7 @@ state_of() { answer state "running 0 today $(image_of "$1") 0"; } # STATUS RESTA
 image_of() { # what it was before the Compose file named the image of the release
     if grep -q '@sha256:777' docker-compose.yml 2>/dev/null; then echo sha256:wanted; else answer running sha256:wanted; fi
 }
+image_name_of() { answer image-name registry.example:5000/shop/app:1.0; } # as the Compose file named it
 mounts_of() { answer mounts 'bind||true|/app/public|/srv/public'; } # lines of TYPE|NAME|WRITABLE|DESTINATION|SOURCE
 subpaths_of() { answer subpaths ''; }                               # lines of TARGET|SUBPATH
 mode_of() { answer network shop_default; }
@@ -79,7 +80,8 @@ EOT
     [ "$state" != running ] || running=true
     printf '{"Id":%s,"Name":%s,"RestartCount":%s,"Image":"%s"' "$(text "$1")" "$(text "/$(name_of "$1")")" "$restarts" "$image"
     printf ',"State":{"Status":"%s","StartedAt":"%s","Pid":%s,"Running":%s}' "$state" "$started" "$process" "$running"
-    printf ',"Config":{"Labels":{"com.docker.compose.service":%s}}' "$(text "$(service_of "$1")")"
+    printf ',"Config":{"Image":%s,' "$(text "$(image_name_of "$1")")"
+    printf '"Labels":{"com.docker.compose.service":%s}}' "$(text "$(service_of "$1")")"
     printf ',"Mounts":['
     mounts_of "$1" | list mount
     printf '],"HostConfig":{"NetworkMode":"%s","Mounts":[' "$(mode_of "$1")"
@@ -170,7 +172,8 @@ case "$*" in
     'compose create --remove-orphans') ;;
     'compose create '*) note_created "$3" ;;
     'compose version'*) answer compose-version 2.26.1 ;;
-    'version'*) answer version 26.1.5 ;;
+    'version'*) answer version '26.1.5 Engine containerd runc docker-init' ;;
+    'info'*) answer info '["name=seccomp,profile=builtin"] /var/lib/docker' ;;
     compose*' config --quiet') ;;
     compose*' config '*) config "$@" || exit ;;
     'compose up '*) for word; do case $word in -*) ;; *) note_started "$word" ;; esac; done ;;
@@ -179,6 +182,9 @@ case "$*" in
         note_started "$@"
         ;;
     'ps '*label=releve.project=*) answer leftover '' ;;
+    'ps '*'json .Names'*) # all of the server: lines of JSON, written by the test
+        [ ! -e "$STUBS/placed.answer" ] || cat "$STUBS/placed.answer"
+        ;;
     'ps '*'{{.State}}'*) containers ;;
     'ps '*) # the ids of one service
         for word in "$@"; do
