@@ -15,7 +15,7 @@ def missing_dependencies(run: Run, docker: Docker, project: Project) -> list[str
     """The services on which the web service depends that have no container yet. Raises Refusal where one is stopped."""
     web, there = run.request.web, listing(docker, project.name)
     missing = []
-    for service in project.needed_by(web, run.request.services):
+    for service in project.needed_by([web, *project.early(run.request.services)], run.request.services):
         if not there.of(service):
             missing.append(service)
         elif not there.of(service, states=("running",)):

@@ -264,9 +264,10 @@ class OneOffs:
                 time.sleep(0.2)
 
 
-def project_answer(docker: Docker, compose: Compose, *options: str) -> Answer:
-    """What `docker compose config` makes of the project, as JSON."""
-    return docker.ask(*compose.words("config", *options, "--format", "json"), stdin=compose.stdin)
+def project_answer(docker: Docker, compose: Compose, *options: str, profiles: str = "") -> Answer:
+    """What `docker compose config` makes of the project, as JSON. profiles: active besides those of .env; `*`: all."""
+    first, *words = compose.words("config", *options, "--format", "json")
+    return docker.ask(first, *(("--profile", profiles) if profiles else ()), *words, stdin=compose.stdin)
 
 
 def mount_option(kind: str, source: str, target: str, *, subpath: str = "", read_only: bool = False) -> str:

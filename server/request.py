@@ -204,6 +204,7 @@ class Request:
 
     directory:        the project's on the server, absolute
     services:         those that run the image, the web service first
+    one_shots:        those named as running the image to their end; others may be found to
     limits:           seconds that each step, or part of one, may take, by its name
     image:            of the release; None: the step is about none
     actor:            who rolls out, for the history
@@ -222,6 +223,7 @@ class Request:
     directory: str
     services: tuple[str, ...]
     limits: dict[str, int]
+    one_shots: tuple[str, ...] = ()
     strategy: Strategy = Strategy.STAGED
     image: Optional[Image] = None
     actor: str = ""

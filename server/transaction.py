@@ -315,7 +315,8 @@ def _put_images_back(run: Run, docker: Docker, compose: Path, previous: str) -> 
     if not image:
         raise docker.failure(f"{compose.name} was edited meanwhile; put the old image into it by hand.")
     try:
-        text = compose_file.with_image(compose.read_bytes().decode(), run.request.services, image)
+        asked = run.request
+        text = compose_file.with_image(compose.read_bytes().decode(), asked.services, image, asked.one_shots)
     except (compose_file.ComposeFileError, UnicodeDecodeError) as error:
         raise docker.failure(str(error)) from None
     replace_compose_file(text.encode(), compose)

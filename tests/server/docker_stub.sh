@@ -126,7 +126,8 @@ network() { # NAME ADDRESS ALIAS …; an address with colons is one of IPv6
 }
 
 config() { # the arguments of `docker compose … config …`: the files in normal form, which takes Python a while the first time
-    input=$STUBS/config.$$ given=''
+    input=$STUBS/config.$$ given='' active='' environment=.env
+    case " $* " in *' --profile * '* | *' --no-interpolate '*) active='*' ;; esac
     {
         while [ $# -gt 0 ]; do
             case $1 in
@@ -136,6 +137,8 @@ config() { # the arguments of `docker compose … config …`: the files in norm
                     printf '\n\036\n'
                     shift
                     ;;
+                --project-directory) environment=$2/.env ;;
+                --env-file) environment=$2 ;;
                 -p)
                     printf 'name: %s\n\036\n' "$2"
                     shift
@@ -151,6 +154,8 @@ config() { # the arguments of `docker compose … config …`: the files in norm
                 [ ! -e "$file" ] || { cat "$file" && printf '\n\036\n' && break; }
             done
         fi
+        [ -n "$active" ] || active=$(sed -n 's/^COMPOSE_PROFILES=//p' "$environment" 2>/dev/null)
+        printf "x-active: '%s'\n\036\n" "$active"
     } >"$input"
     sum=$(sha256sum <"$input")
     form=$FORMS/${sum%% *}
