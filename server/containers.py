@@ -89,6 +89,7 @@ class Container:
     name: str
     service: str
     status: str
+    exit_code: int
     restarts: int
     started_at: str
     image: str
@@ -133,6 +134,7 @@ def _container(found: Mapping[str, Any]) -> Container:
         name=found.get("Name", "").lstrip("/"),
         service=((found.get("Config") or {}).get("Labels") or {}).get("com.docker.compose.service", ""),
         status=state.get("Status", ""),
+        exit_code=state.get("ExitCode", 0),
         restarts=found.get("RestartCount", 0),
         started_at=state.get("StartedAt", ""),
         image=found.get("Image", ""),

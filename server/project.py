@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from server.one_shots import COMPLETED, ends
+from server.one_shots import COMPLETED, ends, restarts_at_most_on_failure
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,14 @@ class Service:
     image:        as Compose resolves it; "" where it is built
     dependencies: the services that must be there before it starts → the condition
     optional:     those of them without which it starts as well
+    once:         it says that Docker starts it again at most when it fails
     """
 
     image: str
     dependencies: dict[str, str]
     post_start: bool = False
     optional: tuple[str, ...] = ()
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,25 @@ class Project:
 
     def early(self, ours: Sequence[str]) -> list[str]:
         """The one-shots that can run before `ours` start."""
-        return [name for name in self.one_shots if not self._needs(name, ours)]
+        return [name for name in self.one_shots if not self.needs(name, ours)]
 
-    def _needs(self, name: str, others: Sequence[str]) -> bool:
+    def needs(self, name: str, others: Sequence[str]) -> bool:
+        """Whether a service depends on one of the others, directly or not."""
         needed = self.services[name].dependencies if name in self.services else {}
-        return any(other in others or self._needs(other, others) for other in needed)
+        return any(other in others or self.needs(other, others) for other in needed)
+
+    def independent_of(self, others: Sequence[str]) -> list[str]:
+        """The services besides the others that do not depend on them."""
+        return [name for name in self.services if name not in others and not self.needs(name, others)]
+
+    def may_have_ended(self, name: str) -> bool:
+        """Whether a service need not run for others that need it to have started."""
+        return name in self.services and self.services[name].once
+
+    def is_optional(self, name: str) -> bool:
+        """Whether others can do without a service that they depend on, all of them."""
+        dependants = [service for service in self.services.values() if name in service.dependencies]
+        return bool(dependants) and all(name in service.optional for service in dependants)
 
     def needed_workers(self, services: Sequence[str]) -> list[str]:
         """Those of the services, without the first, that others depend on."""
@@ -102,6 +118,7 @@ def _service(service: Mapping[str, Any]) -> Service:
         dependencies={name: str((how or {}).get("condition", "service_started")) for name, how in dependencies.items()},
         post_start=bool(service.get("post_start")),
         optional=tuple(name for name, how in dependencies.items() if (how or {}).get("required") is False),
+        once=restarts_at_most_on_failure(service.get("restart")),
     )
 
 

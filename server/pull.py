@@ -15,6 +15,7 @@ from server.containers import Container, Mount, OneOffs, inspect, listing
 from server.errors import Refusal
 from server.former import adopt_assets
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
+from server.project import Project
 from server.request import AssetsFrom, Strategy
 from server.run import Run
 
@@ -33,6 +34,7 @@ def pull(run: Run) -> None:
         missing_dependencies(run, docker, candidate.project)
     for dependant in candidate.prepared.dependants:
         run.say(f"notice: {dependant}")
+    _look_at_one_shots(run, docker, candidate.project)
     if run.request.strategy is Strategy.ROLLING:
         _require_memory(run, docker, candidate)
     name_release(run)
@@ -57,6 +59,23 @@ def fit_image(run: Run, docker: Docker, candidate: Candidate) -> None:
         assets.take_assets_of_image(run, docker)
         run.say("took the assets that the image holds")
         assets.end_staging(run, docker, candidate)
+
+
+def _look_at_one_shots(run: Run, docker: Docker, project: Project) -> None:
+    """Tells what besides app.services gets the image. Raises Refusal where something is to end that only seems to."""
+    for name in project.along:
+        how = "runs to its end" if name in project.one_shots else "is not in app.services"
+        run.say(f"notice: '{name}', which {how}, gets the image, too")
+    found = [name for name in project.one_shots if name not in run.request.one_shots]
+    there = listing(docker, project.name) if found else None
+    for name in found:
+        if there and there.of(name, states=("running",)):
+            raise Refusal(
+                f"The service '{name}' is one that runs to its end, by its `restart:` or by what waits for it, and is "
+                "running now.",
+                "Nothing was stopped. If it is to keep running, add it to app.services. If not, try again when it has\n"
+                "ended, or add it to app.oneShots: then it is ended.",
+            )
 
 
 def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:

@@ -163,7 +163,7 @@ class Health:
 class Database:
     """Migrations, and the dump before them.
 
-    migrate: the command that migrates; empty: never, and nothing is asked
+    migrate: the command that migrates; empty: one-shots do, or nothing does, and then nothing is asked
     pending: a command that says by its status whether migrations are pending; empty: Rails is asked
     service: that of the database, or None: the only one with a PostgreSQL image
     command: writes a dump to its standard output; empty: pg_dump

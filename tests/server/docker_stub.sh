@@ -10,7 +10,7 @@ answer() { # NAME DEFAULT
 # ------------------------------------------------------ what there is: a behaviour may say each of these in its own way
 
 services() { # of the Compose file
-    sed -n 's/^  \([a-z0-9-]*\):$/\1/p' docker-compose.yml
+    sed -n 's/^  \([a-z0-9-]*\):\( &[a-z]*\)\{0,1\}$/\1/p' docker-compose.yml
 }
 
 containers() { # a line for each of the project: SERVICE STATE ID. One a service, named after it
@@ -37,7 +37,7 @@ note_started() { # ID …
 is_known() { :; }
 name_of() { echo "shop-$1-1"; }
 service_of() { echo "$1"; }
-state_of() { answer state "running 0 today $(image_of "$1") 0"; } # STATUS RESTARTS STARTED IMAGE PROCESS
+state_of() { answer state "running 0 today $(image_of "$1") 0"; } # STATUS RESTARTS STARTED IMAGE PROCESS [EXIT_CODE]
 image_of() { # what it was before the Compose file named the image of the release
     if grep -q '@sha256:777' docker-compose.yml 2>/dev/null; then echo sha256:wanted; else answer running sha256:wanted; fi
 }
@@ -72,13 +72,14 @@ inspect() { # ID …: as `docker inspect` prints them
 }
 
 container() { # ID
-    IFS=' ' read -r state restarts started image process <<EOT
+    IFS=' ' read -r state restarts started image process code <<EOT
 $(state_of "$1")
 EOT
     running=false
     [ "$state" != running ] || running=true
     printf '{"Id":%s,"Name":%s,"RestartCount":%s,"Image":"%s"' "$(text "$1")" "$(text "/$(name_of "$1")")" "$restarts" "$image"
-    printf ',"State":{"Status":"%s","StartedAt":"%s","Pid":%s,"Running":%s}' "$state" "$started" "$process" "$running"
+    printf ',"State":{"Status":"%s","StartedAt":"%s","Pid":%s,"Running":%s,"ExitCode":%s}' \
+        "$state" "$started" "$process" "$running" "${code:-0}"
     printf ',"Config":{"Labels":{"com.docker.compose.service":%s}}' "$(text "$(service_of "$1")")"
     printf ',"Mounts":['
     mounts_of "$1" | list mount
