@@ -90,6 +90,7 @@ class Container:
     name: str
     service: str
     status: str
+    exit_code: int
     restarts: int
     started_at: str
     image: str
@@ -135,6 +136,7 @@ def _container(found: Mapping[str, Any]) -> Container:
         name=found.get("Name", "").lstrip("/"),
         service=((found.get("Config") or {}).get("Labels") or {}).get("com.docker.compose.service", ""),
         status=state.get("Status", ""),
+        exit_code=state.get("ExitCode", 0),
         restarts=found.get("RestartCount", 0),
         started_at=state.get("StartedAt", ""),
         image=found.get("Image", ""),
@@ -277,9 +279,10 @@ class OneOffs:
                 time.sleep(0.2)
 
 
-def project_answer(docker: Docker, compose: Compose, *options: str) -> Answer:
-    """What `docker compose config` makes of the project, as JSON."""
-    return docker.ask(*compose.words("config", *options, "--format", "json"), stdin=compose.stdin)
+def project_answer(docker: Docker, compose: Compose, *options: str, profiles: str = "") -> Answer:
+    """What `docker compose config` makes of the project, as JSON. profiles: active besides those of .env; `*`: all."""
+    first, *words = compose.words("config", *options, "--format", "json")
+    return docker.ask(first, *(("--profile", profiles) if profiles else ()), *words, stdin=compose.stdin)
 
 
 def mount_option(kind: str, source: str, target: str, *, subpath: str = "", read_only: bool = False) -> str:

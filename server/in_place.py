@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from server import proxies, releases
-from server.bringing_up import start_missing
+from server.bringing_up import await_end, start_missing, without_orphans
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
@@ -52,12 +52,12 @@ def precompile(run: Run) -> None:
 
 def up(run: Run) -> None:
     """Recreates the services, then brings up the whole project."""
-    require_in_place(run, run.docker)
+    project = require_in_place(run, run.docker)
     docker = run.docker
     # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
     words = ("compose", "up", "-d", *run.request.services)
     docker.must(*words, failing="The services cannot be started.", remedy=STOPPED)
-    words = ("compose", "up", "-d", "--remove-orphans")
+    words = ("compose", "up", "-d", *without_orphans(docker, project))
     docker.must(*words, failing="The project cannot be brought up as a whole.", remedy=STOPPED)
     run.say("the project is up")
 
@@ -68,6 +68,8 @@ def verify(run: Run) -> None:
     docker = run.begin(StepName.GATE)
     there = require_containers(run, docker, project.name)
     watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
+    for name in project.one_shots:
+        await_end(docker, name, there.of(name), STOPPED)
     web = there.of(run.request.web)
     await_health(run, docker, Gate.of(run), watch, web)
     known = proxies.tell(run, docker, proxies.find(run, docker, web[0]), web[0])

@@ -209,7 +209,8 @@ def named(run: Run, docker: Docker) -> Sequence[Migrated]:
 def _unknown(docker: Docker, status: int, what: str) -> Failure:
     return docker.failure(
         f"Whether migrations are pending cannot be told: status {status} ({what}).",
-        "Nothing was stopped. Where the application does not tell it as Rails does: app.pending.",
+        "Nothing was stopped. Where the application does not tell it as Rails does: app.pending. Where neither\n"
+        "app.migrate nor a one-shot migrates:  app.pending: ['true']",
     )
 
 
@@ -242,6 +243,8 @@ def _refuse_newer_database(run: Run) -> None:
 def migrate(run: Run, docker: Docker, compose: Compose) -> None:
     """Runs the migrations. Raises Failure."""
     note_migration(run)
+    if not run.request.database.migrate:
+        return  # one-shots do it
     oneoffs = OneOffs.of(run.request)
     words = oneoffs.command(run.request.web, run.request.database.migrate)
     if oneoffs.run(docker, compose, "migrate", *words) != 0:

@@ -19,6 +19,7 @@ from server.identity import Placed, identity_of, require_identity
 from server.kept_images import keep_images
 from server.others import announce
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
+from server.project import Project
 from server.request import AssetsFrom, Strategy
 from server.run import Run
 
@@ -40,6 +41,7 @@ def pull(run: Run) -> None:
     for dependant in candidate.prepared.dependants:
         run.say(f"notice: {dependant}")
     missing = announce(run, docker, candidate, containers)
+    _look_at_one_shots(run, docker, candidate.project)
     if run.request.strategy is Strategy.ROLLING:
         _require_memory(run, docker, candidate)
     name_release(run)
@@ -75,6 +77,23 @@ def _require_identity(run: Run, docker: Docker, candidate: Candidate) -> list[Pl
     files, compose = candidate.files, candidate.compose
     wanted = identity_of(candidate.project.name, run.directory, files.compose, files.override)
     return require_identity(run, docker, wanted, lambda: json.loads(project_answer(docker, compose).text or "{}"))
+
+
+def _look_at_one_shots(run: Run, docker: Docker, project: Project) -> None:
+    """Tells what besides app.services gets the image. Raises Refusal where something is to end that only seems to."""
+    for name in project.along:
+        how = "runs to its end" if name in project.one_shots else "is not in app.services"
+        run.say(f"notice: '{name}', which {how}, gets the image, too")
+    found = [name for name in project.one_shots if name not in run.request.one_shots]
+    there = listing(docker, project.name) if found else None
+    for name in found:
+        if there and there.of(name, states=("running",)):
+            raise Refusal(
+                f"The service '{name}' is one that runs to its end, by its `restart:` or by what waits for it, and is "
+                "running now.",
+                "Nothing was stopped. If it is to keep running, add it to app.services. If not, try again when it has\n"
+                "ended, or add it to app.oneShots: then it is ended.",
+            )
 
 
 def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:

@@ -165,7 +165,7 @@ class Health:
 class Database:
     """Migrations, and the dump before them.
 
-    migrate: the command that migrates; empty: never, and nothing is asked
+    migrate: the command that migrates; empty: one-shots do, or nothing does, and then nothing is asked
     pending: a command that says by its status whether migrations are pending; empty: Rails is asked
     service: that of the database, or None: the only one with a PostgreSQL image
     command: writes a dump to its standard output; empty: pg_dump
@@ -206,6 +206,7 @@ class Request:
 
     directory:        the project's on the server, absolute
     services:         those that run the image, the web service first
+    one_shots:        those named as running the image to their end; others may be found to
     limits:           seconds that each step, or part of one, may take, by its name
     image:            of the release; None: the step is about none
     actor:            who rolls out, for the history
@@ -225,6 +226,7 @@ class Request:
     directory: str
     services: tuple[str, ...]
     limits: dict[str, int]
+    one_shots: tuple[str, ...] = ()
     strategy: Strategy = Strategy.STAGED
     image: Optional[Image] = None
     actor: str = ""

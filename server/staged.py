@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from server import assets, migrations, proxies, releases, transaction
 from server.background import Background
-from server.bringing_up import bring_up, start_missing
+from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
 from server.database import Database, note_dumps
@@ -159,7 +159,8 @@ def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switc
     rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    if run.request.database.migrate and not migrations.need_not_ask(run, current):
+    migrates = run.request.database.migrate or project.one_shots
+    if migrates and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, compose, "Nothing was stopped.")
         named = migrations.pending(run, docker, candidate.compose)
@@ -177,18 +178,20 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
     switch.publish(rollout)
     run.begin(StepName.UP)
     transaction.place(rollout)
+    run_one_shots(run, rollout.project)
+    transaction.note_started(run)
     switch.switch(rollout)
+    require_one_shots(run.begin(StepName.VERIFY), rollout.project)
     rollout.proxies = switch.known()
     rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies)
 
 
 def _migrate(rollout: Rollout, database: Database) -> None:
-    run, compose, services = rollout.run, rollout.candidate.compose, rollout.run.request.services
+    run, compose = rollout.run, rollout.candidate.compose
     if run.request.database.migrations is Migrations.STOPPED:
         transaction.show_maintenance_page(run)
-        docker = run.begin(StepName.STOP)
-        docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
-        run.say(f"stopped {' '.join(services)}")
+        stop_application(run, run.begin(StepName.STOP), rollout.project)
+        run.say(f"stopped {' '.join(run.request.services)}")
     dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
     # From here on the database may be another one: the dumps are what it was.
     note_dumps(run, dumps)

@@ -95,7 +95,7 @@ def test_these_keys_make_a_rollout_and_no_other() -> None:
     assert {key.path for key in VALUES if key.kind.mark(Rollout)} == {
         "tag", "image.repository", "servers[].name", "servers[].host", "app.directory", "app.services",
         "app.composeFile", "app.strategy", "app.assets", "app.assetInputs", "app.assetsFrom", "app.precompile",
-        "app.entrypoint", "env",
+        "app.entrypoint", "app.oneShots", "env",
     }  # fmt: skip
 
 
