@@ -222,4 +222,11 @@ class ComposeRollout(pulumi.ComponentResource):
 def actor() -> str:
     """Who is rolling out, for the server's history: the CI's account where there is one, else user@machine."""
     name = os.environ.get("GITHUB_ACTOR") or os.environ.get("GITLAB_USER_LOGIN")
-    return re.sub(r"[^A-Za-z0-9@._+-]", "_", name or f"{getpass.getuser()}@{socket.gethostname()}")
+    return re.sub(r"[^A-Za-z0-9@._+-]", "_", name or f"{_login()}@{socket.gethostname()}")
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        return f"uid{os.getuid()}"  # containers of CI run under numbers that no account has

@@ -98,6 +98,10 @@ DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
 def _services(value: tuple[str, ...]) -> None:
     if not value:
         raise ValueError("name the services that run the image, the web service first")
+    _distinct(value)
+
+
+def _distinct(value: tuple[str, ...]) -> None:
     if len(set(value)) != len(value):
         raise ValueError("names a service twice")
 
@@ -310,6 +314,18 @@ class AppSettings(_Settings):
     ] = Field(
         description="the services that run the image: the web service first, then workers", examples=[["fabmanager"]]
     )
+    one_shots: Annotated[
+        tuple[ServiceName, ...],
+        Field(strict=False),
+        check(_distinct, uniqueItems=True),
+        ROLLOUT_WHEN_SET,
+        Unset("those that others wait for to complete"),
+    ] = Field(
+        (),
+        description="services on the same image that run to their end, such as one that migrates; see "
+        "[operations.md](operations.md#services-that-run-to-their-end)",
+        examples=[["migrate"]],
+    )
     compose_file: Annotated[
         RelativePath | None, Unset("the server's own file is edited"), Rollout("a change of the file's content")
     ] = Field(
@@ -329,6 +345,12 @@ class AppSettings(_Settings):
         description="directories in the container for compiled assets; each on a bind mount or a named volume",
         examples=[["/usr/src/app/public/packs"]],
     )
+    asset_inputs: Annotated[tuple[RelativePath, ...], Field(strict=False), ROLLOUT_WHEN_SET] = Field(
+        (),
+        description="files and directories in `app.directory` whose content is compiled into the assets besides what "
+        "the image holds, as plugins are: where it has changed, the next rollout compiles again",
+        examples=[["plugins"]],
+    )
     assets_from: Annotated[AssetsFrom, Field(strict=False), ROLLOUT] = Field(
         AssetsFrom.COMPILE,
         description="`compile`: the server compiles them. `image`: they were compiled when the image was built and "
@@ -340,12 +362,22 @@ class AppSettings(_Settings):
         description="the command that compiles the assets, in a container of the web service",
         examples=[["bin/assets", "compile"]],
     )
+    entrypoint: Annotated[
+        Command | None, Unset("the image's, or what the Compose file says instead"), ROLLOUT_WHEN_SET
+    ] = Field(
+        None,
+        description="what the commands of `precompile`, `pending`, `migrate`, `beforeUp` and `afterUp` are given to; "
+        "`[]`: nothing, they are run as they are. For an image whose entrypoint migrates the database or starts a "
+        "server whatever it is told",
+        examples=[["tini", "--"]],
+    )
     precompile_memory: Annotated[Size | None, Unset("no limit")] = Field(
         None, description="the memory that compiling may use on the server", examples=["1g"]
     )
     migrate: Command = Field(
         ("bundle", "exec", "rails", "db:migrate"),
-        description="the command that migrates the database; `[]`: nothing ever does, and nothing is asked",
+        description="the command that migrates the database; `[]`: nothing does, but for one-shots, and without these "
+        "nothing is asked",
         examples=[["bin/migrate"]],
     )
     pending: Annotated[Command, Unset("the output of `bundle exec rails db:migrate:status` is read")] = Field(
@@ -399,11 +431,39 @@ class AppSettings(_Settings):
         Unset(", ".join(f"`{step}` {seconds}" for step, seconds in DEFAULT_TIMEOUTS.items())),
     ] = Field({}, description="how long a step, or a part of one, may take", examples=[{"precompile": 3600}])
 
+    @model_validator(mode="after")
+    def _serves_or_ends(self) -> Self:
+        both = [name for name in self.one_shots if name in self.services]
+        if both:
+            raise ValueError(f"oneShots: {both[0]!r} is in services, too: what is there keeps running")
+        return self
+
+
+class HealthCheckSettings(_Settings):
+    """A further page, asked for once when `health.path` is answered well, and once at the end of `health.settle`.
+
+    For pages that cost something each time: Fab-manager's `/health` makes the connections to its database anew.
+    """
+
+    path: UrlPath = Field(
+        description="what is asked, on `app.port`: a page that costs something each time, as Fab-manager's does",
+        examples=["/health"],
+    )
+    status: Status = Field(200, description="the status that the answer must have", examples=[204])
+    contains: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
+        (), description="texts that the answer must contain", examples=[['"redis":true']]
+    )
+    headers: Mapping[HeaderName, Text] = Field(
+        {},
+        description="request headers, beside those of `health.headers`; stored in clear, so not for secrets",
+        examples=[{"X-Probe": "releve"}],
+    )
+
 
 class HealthSettings(_Settings):
     """When a release counts as serving: what the web service itself answers on the server, without the proxy."""
 
-    path: UrlPath = Field("/", description="what is asked, on `app.port`", examples=["/health"])
+    path: UrlPath = Field("/", description="what is asked, on `app.port`, again and again", examples=["/health"])
     status: Status = Field(200, description="the status that the answer must have", examples=[204])
     contains: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         (),
@@ -418,21 +478,33 @@ class HealthSettings(_Settings):
     settle: Annotated[int, Field(ge=0, le=3600), Called("seconds", "seconds")] = Field(
         10, description="how long the release is watched after its first good answer", examples=[30]
     )
+    interval: Seconds = Field(
+        1,
+        description="time between two questions to an application that answers well. Whoever answers 429, or 503 with "
+        "`Retry-After`, is left alone for a while and does not count as down",
+        examples=[5],
+    )
+    checks: Annotated[tuple[HealthCheckSettings, ...], Field(strict=False)] = ()
 
 
 class BackupSettings(_Settings):
     """The dump of the database before migrations."""
 
-    service: Annotated[ServiceName | None, Unset("the only service with a PostgreSQL image")] = Field(
+    service: Annotated[ServiceName | None, Unset("the only service in which PostgreSQL runs")] = Field(
         None, description="the database's service", examples=["postgres"]
     )
-    database: Annotated[Text | None, Unset("the container's `POSTGRES_DB`")] = Field(
-        None, description="the database to dump", examples=["fabmanager_production"]
+    database: Annotated[
+        Text | None,
+        Unset("those that `db:migrate:status` names; with `app.pending`, the container's `POSTGRES_DB`"),
+    ] = Field(
+        None,
+        description="the database to dump; for a Rails application it must have a table schema_migrations",
+        examples=["fablab_production"],
     )
     user: Annotated[Text | None, Unset("the container's `POSTGRES_USER`")] = Field(
         None, description="the database user that dumps it", examples=["postgres"]
     )
-    command: Annotated[Command, Unset("`pg_dump` in its custom format, checked with `pg_restore --list`")] = Field(
+    command: Annotated[Command, Unset("`pg_dump` in its custom format, read back by `pg_restore`")] = Field(
         (),
         description="for another database: a command in that service that writes a dump to its standard output. Where "
         "`backup.service` is one of `app.services`, it runs in a one-off container of the release: for a database in a "
@@ -442,7 +514,8 @@ class BackupSettings(_Settings):
     keep: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="how many dumps are kept", examples=[10])
     restore_on_failure: bool = Field(
         default=False,
-        description="restore the dump when migrating fails and nothing of the new release has run yet",
+        description="restore the dump when migrating fails and nothing of the new release has run yet; not with "
+        "`app.migrations: compatible`, where the old release goes on writing",
         examples=[True],
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from configuration.rules import DEFAULT_LEVELS, Level, Rule
+from errors import printable
 
 MOST_PLACES = 3
 """Places that one rule names; more of them are counted."""
@@ -45,7 +46,7 @@ def report(findings: Iterable[Finding], levels: Mapping[Rule, Level]) -> Report:
         groups.setdefault((finding.rule, finding.why, finding.remedy), []).append(finding.place)
     for (rule, why, remedy), places in groups.items():
         more = f" and {len(places) - MOST_PLACES} more" if len(places) > MOST_PLACES else ""
-        where = ", ".join(places[:MOST_PLACES]) + more
+        where = ", ".join(map(printable, places[:MOST_PLACES])) + more
         texts[levels.get(rule, DEFAULT_LEVELS[rule])].append(f"  {rule}: {where}: {why}\n      {remedy}")
     return Report("\n".join(texts[Level.ERROR]), "\n".join(texts[Level.WARN]))
 

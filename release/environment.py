@@ -18,16 +18,18 @@ def values_of(settings: Settings) -> dict[str, str] | None:
 def env_file(values: Mapping[str, str]) -> str:
     r"""The text of .env: a line NAME=VALUE for each of `values`, in the quotes that Compose takes apart again.
 
-    In single quotes Compose changes nothing, but they cannot hold one; double quotes can, with `\\`, `"`, `$` and line
-    breaks escaped (compose-go, dotenv/parser.go, which reads .env and env_file alike).
+    In single quotes Compose changes nothing, but they cannot hold one, nor end after a backslash; double quotes can,
+    with `\\`, `"`, `$` and line breaks escaped (compose-go, dotenv/parser.go, which reads .env and env_file alike).
     """
     return "".join(f"{name}={_quoted(value)}\n" for name, value in values.items())
 
 
 def _quoted(value: str) -> str:
-    if not set(value) & {"'", "\n", "\r"}:
+    if not set(value) & {"'", "\n", "\r"} and not value.endswith("\\"):
         return f"'{value}'"
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$")
+    # To older Composes a quote after a backslash never ends a value, not even after an escaped one: the last is octal.
+    value, last = (value[:-1], "\\0134") if value.endswith("\\") else (value, "")
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$") + last
     return '"' + escaped.replace("\n", "\\n").replace("\r", "\\r") + '"'
 
 

@@ -8,11 +8,13 @@ the image.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any, cast
 
@@ -107,11 +109,16 @@ def read(image: str) -> Image:
 
 
 def parse(archive: IO[bytes]) -> Image:
-    """Reads an image in the form of `docker save`, from front to back."""
+    """Reads what `docker save` prints, from front to back: in the OCI's form, or in that of Engines before 25."""
     layers: dict[str, _Layer] = {}
     documents: dict[str, bytes] = {}
+    links: dict[str, str] = {}
     with tarfile.open(fileobj=archive, mode="r|") as outer:
         for member in outer:
+            if member.issym():  # as old Engines write a layer that they have written before
+                links[member.name] = posixpath.normpath(posixpath.join(member.name, "..", member.linkname))
+            elif member.islnk():
+                links[member.name] = member.linkname
             content = outer.extractfile(member) if member.isfile() else None
             if content is None:
                 continue
@@ -121,9 +128,17 @@ def parse(archive: IO[bytes]) -> Image:
                 if member.size < METADATA:
                     documents[member.name] = head + content.read()
                 continue
-            layers[member.name] = _layer(_Rest(head, content))
+            with suppress(tarfile.ReadError):  # a layer is missed below, others, as old Engines' VERSION, are not
+                layers[member.name] = _layer(_Rest(head, content))
     manifest = json.loads(documents["manifest.json"])[0]
-    return Image(json.loads(documents[manifest["Config"]]), [layers[name] for name in manifest["Layers"]])
+    names = [_target(name, links) for name in manifest["Layers"]]
+    return Image(json.loads(documents[manifest["Config"]]), [layers[name] for name in names])
+
+
+def _target(name: str, links: Mapping[str, str]) -> str:
+    for _ in links:
+        name = links.get(name, name)
+    return name
 
 
 class _Rest:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -34,6 +34,9 @@ MANIFEST_TYPES = (
 
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Seconds. A manifest is a few kilobytes: a registry that takes longer is down."""
+
+LISTS = 10
+"""Pages of a list of tags that are read."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,37 @@ class Registry:
         if response.status_code != httpx.codes.CREATED:
             raise RegistryError(f"registry {self.host} refused the tag {image}: {_brief(response)}")
 
+    def tags(self, image: ImageReference) -> list[str]:
+        """The tags in the repository of `image`; of very many, not all. Raises RegistryError."""
+        found: list[str] = []
+        rest = "tags/list?n=1000"
+        for _ in range(LISTS):
+            response = self._request("GET", image, rest, headers={})
+            if not response.is_success:
+                if response.status_code == httpx.codes.NOT_FOUND:
+                    break  # there is no such repository yet
+                raise RegistryError(f"registry {self.host} refused to list {image.path}: {_brief(response)}")
+            with _as_registry_error(self.host):
+                found += [str(tag) for tag in response.json().get("tags") or ()]
+            following = response.links.get("next", {}).get("url", "").partition("?")[2]
+            if not following:
+                break
+            rest = f"tags/list?{following}"
+        return found
+
     def _request(
-        self, method: str, image: ImageReference, *, headers: dict[str, str], content: bytes | None = None
+        self,
+        method: str,
+        image: ImageReference,
+        what: str = "",
+        *,
+        headers: dict[str, str],
+        content: bytes | None = None,
     ) -> httpx.Response:
+        """Asks for something in the repository of `image`, by default its manifest."""
         with _as_registry_error(self.host):
-            url = f"{self._endpoint()}/v2/{image.path}/manifests/{image.digest or image.tag}"
+            what = what or f"manifests/{image.digest or image.tag}"
+            url = f"{self._endpoint()}/v2/{image.path}/{what}"
             response = self._client.request(method, url, headers=headers, content=content)
             # A registry that lets anybody read what is public may say of the rest that it does not exist.
             hidden = response.status_code == httpx.codes.NOT_FOUND and self.anonymous
@@ -189,10 +218,12 @@ class Registry:
         return self._base
 
     def _authorize(self, response: httpx.Response, image: ImageReference, actions: str) -> httpx.Auth:
-        scheme, parameters = _challenge(response.headers.get("WWW-Authenticate", ""))
+        # Gitea, for one, offers Basic as well; where a token is offered, only that is sure to work.
+        offers = _challenges(response.headers.get_list("WWW-Authenticate"))
+        parameters = next((offer for scheme, offer in offers if scheme == "bearer" and "realm" in offer), None)
         credentials = self._account()
         basic = httpx.BasicAuth(credentials.username, credentials.password) if credentials else None
-        if scheme != "bearer" or "realm" not in parameters:
+        if parameters is None:
             return basic or httpx.Auth()
         realm = urlsplit(parameters["realm"])
         if realm.scheme != "https" and not _is_loopback(realm.netloc):
@@ -239,6 +270,26 @@ def probe(image: ImageReference, registry: Registry | None = None) -> TagState:
     except RegistryError as error:
         return Unreachable(str(error))
     return Present(manifest.digest) if manifest else Absent(registry.anonymous)
+
+
+def newest_after(image: ImageReference, registry: Registry) -> str | None:
+    """The highest version among the repository's tags, where it is higher than that of `image`. Never raises.
+
+    None also where that cannot be said: not all tags are versions.
+    """
+    try:
+        tags = registry.tags(image)
+    except RegistryError:
+        return None
+    versions = [(version, tag) for tag in tags if (version := version_of(tag))]
+    own, (highest, newest) = version_of(str(image.tag)), max(versions, default=((), ""))
+    return newest if own and highest > own else None
+
+
+def version_of(tag: str) -> tuple[int, ...]:
+    """The numbers with which a tag begins, as 6, 5, 10 of v6.5.10-lab; () where it begins with none."""
+    found = re.fullmatch(r"v?(\d+(?:\.\d+)*)(?:[-_].*)?", tag)
+    return tuple(int(number) for number in found[1].split(".")) if found else ()
 
 
 def docker_login(host: str) -> Credentials | None:
@@ -311,9 +362,26 @@ def _is_loopback(host: str) -> bool:
     return host.startswith(("localhost", "127.", "[::1]"))
 
 
-def _challenge(header: str) -> tuple[str, dict[str, str]]:
-    scheme, _, rest = header.partition(" ")
-    return scheme.lower(), dict(re.findall(r'(\w+)="([^"]*)"', rest))
+_CHALLENGE = re.compile(
+    r"""(?P<name>[\w!#$%&'*+.^`|~-]+)(?P<value>\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|[^\s,]*))?"""
+)
+"""A scheme, or one of its parameters (RFC 9110, section 11)."""
+
+
+def _challenges(headers: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """The ways in which a registry wants to be shown who asks: each with its parameters.
+
+    They come in headers of their own, or in one, separated by commas like the parameters of each.
+    """
+    found: list[tuple[str, dict[str, str]]] = []
+    for part in (part for header in headers for part in _CHALLENGE.finditer(header)):
+        if part["value"] is None:
+            found.append((part["name"].lower(), {}))
+        elif found:
+            quoted = part["quoted"]
+            value = part["value"].lstrip(" \t=") if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            found[-1][1][part["name"].lower()] = value
+    return found
 
 
 def _is_registry_error(response: httpx.Response) -> bool:

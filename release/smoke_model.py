@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from configuration.tree import APPLICATION, SmokeTestSettings
 from errors import ReleaseError
 from release.throwaway import Throwaway
+from server import compose_file
+from server.compose_file import ComposeFileError
 
 THROWAWAY_PASSWORD = "throwaway"  # noqa: S105 - of databases that live for seconds, in a network of their own
 NEED_ENVIRONMENT = dict.fromkeys(
@@ -47,8 +47,8 @@ class SmokeModel:
         services = {}
         for name, service in self.content["services"].items():
             # An application that dies must not be started again: its first end tells why. A container's fixed name and
-            # fixed ports belong to what may run here already.
-            kept = {key: value for key, value in service.items() if key not in ("container_name", "ports")}
+            # fixed ports belong to what may run here already. What is in the model is wanted, of whatever profile.
+            kept = {key: value for key, value in service.items() if key not in ("container_name", "ports", "profiles")}
             services[name] = {**kept, "restart": "no"}
         services[self.application] |= {"platform": platform, "ports": [f"127.0.0.1::{port}"]}
         return {**self.content, "services": services}
@@ -87,13 +87,14 @@ def generated(image: str, settings: SmokeTestSettings) -> SmokeModel:
 
 
 def from_file(project: Throwaway, image: str, path: Path) -> SmokeModel:
-    """The model of a Compose file, resolved by Compose, with the candidate as ${IMAGE}.
+    """The model of a Compose file, resolved by Compose, with the candidate as ${IMAGE} and its profiles active.
 
     Raises ReleaseError when it has no service for the candidate, or uses something that is not its own; DockerError
     when Compose refuses it.
     """
-    application = application_in(path)
-    command = ("--file", str(path), "config", "--format", "json")
+    application, service = _application_in(path)
+    profiles = [option for profile in service.get("profiles") or () for option in ("--profile", str(profile))]
+    command = ("--file", str(path), *profiles, "config", "--format", "json")
     model: dict[str, Any] = json.loads(project.compose(*command, environment={"IMAGE": image}, timeout=60))
     for kind in ("networks", "volumes"):
         for name, thing in (model.get(kind) or {}).items():
@@ -109,12 +110,16 @@ def from_file(project: Throwaway, image: str, path: Path) -> SmokeModel:
 
 def application_in(path: Path) -> str:
     """The first service of a Compose file whose image is ${IMAGE}: the one that is asked. Raises ReleaseError."""
+    return _application_in(path)[0]
+
+
+def _application_in(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        services = yaml.safe_load(path.read_text(encoding="utf-8"))["services"]
+        services = compose_file.parse(path.read_bytes().decode())["services"]
         for name, service in services.items():
             if re.fullmatch(r"\$(IMAGE|\{IMAGE\b.*\})", str((service or {}).get("image", ""))):
-                return str(name)
-    except (OSError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+                return str(name), service
+    except (OSError, UnicodeDecodeError, ComposeFileError, AttributeError) as error:
         raise ReleaseError(f"image.smokeTest.composeFile: cannot read {path} as a Compose file: {error}") from None
     raise ReleaseError(
         f"image.smokeTest.composeFile: no service in {path} runs the candidate. "

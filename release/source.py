@@ -15,18 +15,21 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, cast
 
 from configuration.tree import SourceSettings
-from errors import ReleaseError
+from errors import ReleaseError, printable
 
 LFS_POINTER = "^version https://git-lfs.github.com/spec/v1$"
 """First line of a Git LFS pointer file (git-lfs, docs/spec.md)."""
 
+
+AS_COMMITTED = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.attributesFile=/dev/null")
+"""Settings of whoever exports that would make another context of the same commit; the repository's own stay."""
 
 LABELLED = "releve-labelled"
 """The stage that is added to the Dockerfile where one of its stages is the target, to label that one."""
@@ -118,9 +121,10 @@ class Source:
     def _unpack(self, directory: Path) -> None:
         # A fixed umask: file modes are part of what Docker sees, and must not depend on who runs this.
         with subprocess.Popen(
-            ["git", "-C", os.fspath(self.checkout), "-c", "tar.umask=0022", "archive", "--format=tar", self.tree],
+            [*_command(self.checkout), *AS_COMMITTED, "-c", "tar.umask=0022", "archive", "--format=tar", self.tree],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            env=_environment(),
         ) as git:
             output, errors = cast(IO[bytes], git.stdout), cast(IO[bytes], git.stderr)
             with tarfile.open(fileobj=output, mode="r|") as archive:
@@ -282,29 +286,64 @@ def _warnings(checkout: Path, entries: Mapping[str, str], context: str) -> list[
     changed = [entry[3:] for entry in status.split("\0") if entry]
     if changed:
         warnings.append(f"not committed in {checkout}, so not in the image: {_listed(changed)}")
-    attributes = _git(
-        checkout, "check-attr", "--stdin", "-z", "export-ignore", stdin="\0".join(f"{context}/{n}" for n in entries)
-    ).split("\0")
-    ignored = [attributes[i] for i in range(0, len(attributes) - 2, 3) if attributes[i + 2] == "set"]
+    names = "\0".join(posixpath.normpath(f"{context}/{name}") for name in entries)
+    asked = ("check-attr", "--stdin", "-z", "export-ignore", "filter")
+    found = _git(checkout, *asked, settings=AS_COMMITTED, stdin=names).split("\0")
+    attributes = list(zip(found[::3], found[1::3], found[2::3], strict=False))
+    ignored = [name for name, attribute, value in attributes if attribute == "export-ignore" and value == "set"]
     if ignored:
         warnings.append(f"marked export-ignore in {checkout}, so not in the image: {_listed(ignored)}")
+    filters = {value for _, attribute, value in attributes if attribute == "filter"} - {"unspecified", "set", "unset"}
+    for used in sorted(filter(lambda name: _is_configured(checkout, name), filters)):
+        filtered = [name for name, attribute, value in attributes if attribute == "filter" and value == used]
+        warnings.append(
+            f"this machine's git filter '{used}' changes files of {checkout} on their way into the image, so elsewhere "
+            f"the same release may have others: {_listed(filtered)}"
+        )
     return warnings
+
+
+def _is_configured(checkout: Path, name: str) -> bool:
+    """Whether this machine knows a filter that .gitattributes names."""
+    settings = (f"filter.{name}.{key}" for key in ("smudge", "process"))
+    return any(_git(checkout, "config", "--get", setting, check=False).strip() for setting in settings)
 
 
 def _listed(names: list[str], most: int = 8) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(map(printable, names[:most])) + more
 
 
-def _git(path: Path, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
+def _command(path: Path) -> list[str]:
+    return ["git", "-C", os.fspath(path)]
+
+
+def _environment() -> dict[str, str]:
+    # Its messages in English, whatever the operator's language; and no attributes that are this machine's.
+    return {**os.environ, "LC_ALL": "C", "GIT_ATTR_NOSYSTEM": "1"}
+
+
+_UNTRUSTED = re.compile(r"(?:dubious ownership in repository at|unsafe repository \() ?'([^']*)'")
+"""What git says of a checkout that belongs to another user, since 2.35.3 and in 2.35.2."""
+
+
+def _git(
+    path: Path, *arguments: str, settings: Sequence[str] = (), check: bool = True, stdin: str | None = None
+) -> str:
     try:
         done = subprocess.run(
-            ["git", "-C", os.fspath(path), *arguments],
-            input=stdin, capture_output=True, text=True, errors="surrogateescape", check=False,
+            [*_command(path), *settings, *arguments], env=_environment(),
+            input=stdin, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False,
         )  # fmt: skip
     except FileNotFoundError:
         raise ReleaseError("git is not installed, and image.source needs it. Install git.") from None
-    # Not "no such checkout" but git refusing to look, for example at a directory of another owner: its words help.
-    if "dubious ownership" in done.stderr or (check and done.returncode != 0):
-        raise ReleaseError(f"image.source.path: git {arguments[0]} fails in {path}: {done.stderr.strip()}")
+    # Not "no such checkout" but git refusing to look.
+    if untrusted := _UNTRUSTED.search(done.stderr):
+        raise ReleaseError(
+            f"image.source.path: {path} belongs to another user, so git does not read it. Own it, or let git trust it: "
+            f"git config --global --add safe.directory {shlex.quote(printable(untrusted[1]))}"
+        )
+    if check and done.returncode != 0:
+        words = printable(done.stderr.strip())
+        raise ReleaseError(f"image.source.path: git {arguments[0]} fails in {path}: {words}")
     return done.stdout

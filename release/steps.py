@@ -11,6 +11,7 @@ from release.reference import ImageReference
 from server.request import (
     Assets,
     AssetsFrom,
+    Check,
     Database,
     Delivery,
     Health,
@@ -42,7 +43,7 @@ def delivery_of(settings: Settings, compose_file: ComposeFile | None, image: Ima
     """What the repository and the configuration hold of the project on the server, for a release of `image`."""
     values = environment.values_of(settings)
     return Delivery(
-        compose_file.with_image(settings.app.services, str(image)) if compose_file else None,
+        compose_file.with_image(settings.app.services, str(image), settings.app.one_shots) if compose_file else None,
         None if values is None else environment.env_file(values),
     )
 
@@ -68,6 +69,7 @@ def request_of(
     return Request(
         directory=app.directory,
         services=app.services,
+        one_shots=app.one_shots,
         limits=_limits(settings),
         strategy=app.strategy,
         image=_image(image) if image else None,
@@ -89,6 +91,7 @@ def request_of(
             keep=backup.keep,
             restore_on_failure=backup.restore_on_failure,
         ),
+        entrypoint=app.entrypoint,
         before_up=app.before_up,
         after_up=app.after_up,
         worker_quiet=app.worker_quiet,
@@ -114,6 +117,7 @@ def _assets(app: AppSettings) -> Assets:
         source=app.assets_from,
         precompile=app.precompile if compiles else (),
         memory=app.precompile_memory,
+        inputs=app.asset_inputs if compiles else (),
     )
 
 
@@ -127,6 +131,11 @@ def _health(settings: Settings, server: ServerSettings) -> Health:
         headers=dict(health.headers),
         url=server.url,
         settle=health.settle,
+        interval=health.interval,
+        checks=tuple(
+            Check(path=check.path, status=check.status, contains=check.contains, headers=dict(check.headers))
+            for check in health.checks
+        ),
         log_files=settings.app.log_files,
     )
 

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -28,6 +29,7 @@ class Answer:
     url:      what was asked last, after redirections that were followed
     location: where a redirection leads
     text:     the body, cut at the largest size that is looked at
+    retry_after: seconds for which it asks to be left alone, None where it does not ask
     """
 
     url: str
@@ -35,6 +37,7 @@ class Answer:
     location: str
     is_html: bool
     text: str
+    retry_after: float | None = None
 
 
 class _Within(io.RawIOBase):
@@ -135,7 +138,18 @@ def _read(response: HTTPResponse, url: str, largest: int) -> Answer:
         location=response.headers.get("Location") or "",
         is_html="html" in (response.headers.get("Content-Type") or ""),
         text=text,
+        retry_after=_seconds_until(response.headers.get("Retry-After") or ""),
     )
+
+
+def _seconds_until(retry_after: str) -> float | None:
+    """From seconds, or a date (RFC 9110)."""
+    if retry_after.strip().isdigit():
+        return float(retry_after)
+    try:
+        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def problem_of(answer: Answer, status: int, contains: Sequence[str]) -> str | None:

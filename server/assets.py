@@ -1,7 +1,8 @@
 """Compiled assets: made beside the running release, kept with their release, published file by file, purged later.
 
 Files with a manifest's name tell the application where the others are: they are published last, each by a rename. The
-previous release's files stay, so that a page loaded before the switch finds its own.
+previous release's files stay, so that a page loaded before the switch finds its own. What no release has published, as
+uploads in the same directory, stays for ever.
 
 What runs here as root is a program of the image, before that has shown what it does. So it gets the directories of this
 one release and the mounts of the asset paths, and nothing else of the server.
@@ -14,11 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.commands import Docker
-from server.containers import Mount, OneOffs, listing, mount_option
+from server.containers import Mount, OneOffs, containers_from, listing, mount_option
 from server.in_container import in_container
 from server.preparation import Candidate
 from server.releases import directory_of, linked, remove_directory
 from server.run import Run, read_line, replace_file
+
+FOUND = "assets-found"
+"""The name of the assets of a release that was found here: all that was in the directories then."""
 
 
 def kept_assets(run: Run, candidate: Candidate) -> Path:
@@ -67,7 +71,8 @@ def compile_assets(run: Run, docker: Docker, candidate: Candidate) -> None:
     overlay = run.scratch / "staging.json"
     overlay.write_text(json.dumps({"services": {run.request.web: service}}))
     compose = candidate.compose.with_file(overlay)
-    if OneOffs.of(run.request).run(docker, compose, "compile", run.request.web, *assets.precompile) != 0:
+    oneoffs = OneOffs.of(run.request)
+    if oneoffs.run(docker, compose, "compile", *oneoffs.command(run.request.web, assets.precompile)) != 0:
         raise docker.failure(f"The command failed: {' '.join(assets.precompile)}", "Nothing was stopped.")
 
 
@@ -85,7 +90,7 @@ def take_assets_of_image(run: Run, docker: Docker) -> None:
     ).strip()
     for number, path in enumerate(run.request.assets.paths):
         docker.must(
-            *("cp", "-q", f"{holder}:{path}/.", f".releve/staging/{number}"),
+            *("cp", f"{holder}:{path}/.", f".releve/staging/{number}"),
             failing=f"The image has no directory {path} (app.assets, app.assetsFrom: image).",
             remedy="Nothing was stopped.",
         )
@@ -122,54 +127,119 @@ def _mounts_file(run: Run, assets: str) -> Path:
     return directory_of(run) / f"mounts-{assets}"
 
 
-def publish(run: Run, docker: Docker, assets: str, directory: Path) -> bool:
+def publish(run: Run, docker: Docker, assets: str, directory: Path, image: str = "") -> bool:
     """Puts a release's assets, kept in `directory`, where the application finds them; whether that succeeded.
 
     assets: those of the release of this run, whose mounts are known
+    image:  whose programs do it; by default the release's
     """
     # What was purged last is not the whole truth any more.
     purged = run.state / "purged"
     if purged.exists() and str(directory) not in purged.read_text().splitlines():
         purged.unlink()
-    mounted = mount_option("bind", str(directory), "/releve", read_only=True)
-    return (
-        _in_volumes(run, docker, assets, "publish", "/releve", mounted=[mounted], program=in_container("publish")) == 0
-    )
+    _note_published(run, directory)
+    return _in_volumes(run, docker, assets, "publish", mounted=_mounted(run, directory, "/releve"), image=image)
 
 
-def purge(run: Run, docker: Docker, assets: str, release: str) -> bool:
-    """Removes what neither a release nor the one before the live one consists of; whether that succeeded.
+def purge(run: Run, docker: Docker, assets: str, release: str, image: str = "") -> bool:
+    """Removes what was published with releases other than this one and the one before the live one.
 
-    assets: as for `publish`
+    assets, image: as for `publish`
+    Returns whether that succeeded.
     """
-    this, before = assets_of(run, release), assets_of(run, linked(run.state, "previous"))
+    kept = [path for path in (assets_of(run, release), assets_of(run, linked(run.state, "previous"))) if path]
     # Back and forth between the same two there is nothing to remove.
-    kept = "".join(f"{directory}\n" for directory in sorted(str(path) for path in (this, before) if path))
+    names = "".join(f"{directory}\n" for directory in sorted(map(str, kept)))
     purged = run.state / "purged"
-    if purged.exists() and purged.read_text() == kept:
+    if purged.exists() and purged.read_text() == names:
         return True
-    mounted, names = [], []
-    for directory, name in ((this, "/releve/this"), (before, "/releve/previous")):
-        names.append(name if directory else "")
-        if directory:
-            mounted.append(mount_option("bind", str(directory), name, read_only=True))
-    if _in_volumes(run, docker, assets, "purge", *names, mounted=mounted, program=in_container("purge")) != 0:
-        return False
-    replace_file(purged, kept)
+    retired = [directory for directory in _published(run) if directory not in kept]
+    if retired:
+        mounted = [
+            option
+            for kind, directories in (("kept", kept), ("retired", retired))
+            for number, directory in enumerate(directories)
+            for option in _mounted(run, directory, f"/releve/{kind}/{number}")
+        ]
+        if not _in_volumes(run, docker, assets, "purge", mounted=mounted, image=image):
+            return False
+    replace_file(purged, names)
     return True
 
 
-def _in_volumes(
-    run: Run, docker: Docker, assets: str, purpose: str, *arguments: str, mounted: Sequence[str], program: str
-) -> int:
-    """Runs a program with what the asset paths are on, and with what is `mounted`; its last arguments are the paths."""
+def _published(run: Run) -> list[Path]:
+    """The kept assets of all releases that were published.
+
+    Not what was found at the beginning: where that has come from is not known, and uploads may be among it.
+    """
+    return sorted(
+        directory
+        for directory in (run.state / "releases").glob("*/assets-*")
+        if directory.is_dir()
+        and directory.name != FOUND
+        and (_paths_file(directory).exists() or directory == assets_of(run, directory.parent.name))
+    )
+
+
+def _note_published(run: Run, directory: Path) -> None:
+    """Before it is so: a run may be killed at any moment."""
+    if not _paths_file(directory).exists():
+        replace_file(_paths_file(directory), "".join(f"{path}\n" for path in run.request.assets.paths))
+
+
+def _paths_file(directory: Path) -> Path:
+    """Holds the asset paths on which a release's assets, kept in a directory, were published."""
+    return directory.with_name(f"published-{directory.name}")
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _mounted(run: Run, directory: Path, target: str) -> list[str]:
+    """Options that mount what a release has for each asset path, below a target: as 0, 1, … in the order of this run's.
+
+    Under another configuration there may have been others, or these in another order.
+    """
+    paths = run.request.assets.paths
+    then = _lines(_paths_file(directory)) or paths
+    sources = ((number, directory / str(then.index(path))) for number, path in enumerate(paths) if path in then)
+    return [
+        mount_option("bind", str(source), f"{target}/{number}", read_only=True)
+        for number, source in sources
+        if source.is_dir()
+    ]
+
+
+def _in_volumes(run: Run, docker: Docker, assets: str, purpose: str, *, mounted: Sequence[str], image: str) -> bool:
+    """Runs the program for a purpose with what the asset paths are on, and with what is `mounted` in /releve.
+
+    Returns whether it succeeded.
+    """
     mounts = list(mounted)
     for line in _mounts_file(run, assets).read_text().splitlines():
         kind, target, subpath, source = line.split("|", 3)
         mounts.append(mount_option(kind, source, target, subpath=subpath))
     options = [word for mount in mounts for word in ("--mount", mount)]
-    command = ("--entrypoint", "sh", run.image.pinned, "-c", program, "sh", *arguments, *run.request.assets.paths)
-    return OneOffs.of(run.request).run_as_root(docker, purpose, *options, *command)
+    program = ("-c", in_container(purpose), "sh", "/releve", *run.request.assets.paths)
+    command = ("--entrypoint", "sh", image or run.image.pinned, *program)
+    return OneOffs.of(run.request).run_as_root(docker, purpose, *options, *command) == 0
+
+
+def image_here(run: Run, docker: Docker, project: str, release: str) -> str:
+    """An image of the application that this server still has, the release's first; "" where it has none.
+
+    Nobody keeps that of a release which does not run: a nightly `docker system prune -af` removes it.
+    """
+    kept = directory_of(run, release)
+    found = [line.partition("=")[2] for line in _lines(kept / "images")]
+    there = listing(docker, project).of(*run.request.services)
+    containers = containers_from(docker.ask("inspect", *there).text) if there else []
+    images = [*found, read_line(kept / "image"), *(container.image for container in containers), run.image.pinned]
+    for image in dict.fromkeys(images):
+        if image and docker.ask("image", "inspect", "--format", "{{.Id}}", image).succeeded:
+            return image
+    return ""
 
 
 def copy_live_assets(run: Run, docker: Docker, project: str, release: str) -> None:
@@ -181,8 +251,9 @@ def copy_live_assets(run: Run, docker: Docker, project: str, release: str) -> No
     if not running:
         return
     image = docker.answer("inspect", "--format", "{{.Image}}", *running, failing="docker inspect failed.").strip()
-    target = directory_of(run, release) / "assets-found"
+    target = directory_of(run, release) / FOUND
     target.mkdir(exist_ok=True)
+    _note_published(run, target)
     options = ("--volumes-from", f"{running[0]}:ro", "--mount", mount_option("bind", str(target), "/releve"))
     command = ("--entrypoint", "sh", image, "-c", in_container("copy"), "sh", "/releve", *run.request.assets.paths)
     if OneOffs.of(run.request).run_as_root(docker, "adopt", *options, *command) != 0:

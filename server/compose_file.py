@@ -6,10 +6,14 @@ server for its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
+
+from server.one_shots import COMPLETED, awaited, conditions, ends
 
 
 class ComposeFileError(ValueError):
@@ -17,7 +21,10 @@ class ComposeFileError(ValueError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Accepts Compose's own tags, !reset and !override, as if they were not there."""
+    """Accepts Compose's own tags, !reset and !override, as if they were not there.
+
+    Numbers and dates stay text: some are read in another way by Compose, or are none at all.
+    """
 
 
 def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
@@ -30,6 +37,11 @@ def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
 
 
 _Loader.add_multi_constructor("!", _untagged)
+_TYPES = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "null", "merge"))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _TYPES]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 class _Composer(yaml.SafeLoader):
@@ -43,10 +55,22 @@ class _Composer(yaml.SafeLoader):
         return node
 
 
+_BLANKS = re.compile(r"(?<=\S)[ \t]+")
+
+
+def _without_tabs(text: str) -> str:
+    """The text with spaces for the tabs within lines, which Compose takes as well and PyYAML does not; as long."""
+    return _BLANKS.sub(lambda found: " " * len(found[0]), text)
+
+
+def _load(text: str) -> Any:
+    return yaml.load(_without_tabs(text), Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+
+
 def parse(text: str) -> dict[str, Any]:
     """The file as a mapping with a mapping `services`. Raises ComposeFileError."""
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+        document = _load(text)
     except yaml.YAMLError as error:
         raise ComposeFileError(f"It is not valid YAML: {error}") from None
     if not isinstance(document, dict) or not isinstance(document.get("services"), dict):
@@ -57,7 +81,7 @@ def parse(text: str) -> dict[str, Any]:
 def refuse_parts(text: str) -> None:
     """Raises ComposeFileError where the file is put together from others, which may set the image."""
     try:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+        document = _load(text)
     except yaml.YAMLError:
         return  # Compose says it better
     services = document.get("services") if isinstance(document, dict) else None
@@ -73,27 +97,115 @@ def refuse_parts(text: str) -> None:
         )
 
 
-def with_image(text: str, services: Iterable[str], image: str) -> str:
+def with_image(text: str, services: Iterable[str], image: str, one_shots: Iterable[str] = ()) -> str:
     """The text with the image of each of `services` set to `image`, every other byte unchanged.
 
-    A service that takes its image from an anchor has it set there. Raises ComposeFileError when a service has no image
-    to set, or when setting it would change anything else, for example another service that shares the anchor.
+    A service that takes its image from an anchor has it set there. So have the one-shots on the same image: those that
+    are named, and those that the services wait for. Others that share the anchor get it where that is safe. Raises
+    ComposeFileError when a service has no image to set, or when setting it would change anything else.
     """
-    wanted = list(dict.fromkeys(services))
+    ours = list(dict.fromkeys(services))
     document = parse(text)
-    for name in wanted:
-        if not isinstance(document["services"].get(name), dict):
-            known = ", ".join(str(service) for service in document["services"])
-            raise ComposeFileError(f"It has no service '{name}' (app.services). It has: {known}.")
-    root = yaml.compose(text, Loader=_Composer)
+    for key, names in (("app.services", ours), ("app.oneShots", one_shots)):
+        for name in names:
+            if not isinstance(document["services"].get(name), dict):
+                known = ", ".join(str(service) for service in document["services"])
+                raise ComposeFileError(f"It has no service '{name}' ({key}). It has: {known}.")
+    _refuse_ending(document["services"], ours)
+    wanted = list(dict.fromkeys([*ours, *one_shots, *awaited(document["services"], ours)]))
+    root = yaml.compose(_without_tabs(text), Loader=_Composer)
     # By position: services that share an anchored value have it set once. Last one first, so that positions hold.
     spans = {_span(text, _image_node(root, name)) for name in wanted}
     changed = text
     for start, end in sorted(spans, reverse=True):
         quote = text[start] if text[start] in "'\"" else ""
         changed = f"{changed[:start]}{quote}{image}{quote}{changed[end:]}"
-    _refuse_other_changes(document, parse(changed), wanted, image)
+    after = parse(changed)
+    others = [name for name in services_with(after, image) if name not in wanted]
+    along = [name for name in others if _may_go_along(root, document["services"], name, ours)]
+    _refuse_other_changes(document, after, [*wanted, *along], image)
     return changed
+
+
+def with_path(text: str, is_old: Callable[[str], bool], new: str) -> str:
+    """The text with another file in the place of one that services take variables from, or mount.
+
+    is_old: whether a path, as it is written, is that file's
+    """
+    try:
+        root = yaml.compose(_without_tabs(text), Loader=_Composer)
+    except yaml.YAMLError:
+        return text  # Compose says it better
+    spans = {}
+    services = _lookup(root, "services")
+    for _, service in services.value if isinstance(services, yaml.MappingNode) else ():
+        for node in (*_entries(service, "env_file", "path"), *_entries(service, "volumes", "source")):
+            path, colon, rest = node.value.partition(":")
+            if is_old(path):
+                spans[_span(text, node)] = json.dumps(new.replace("$", "$$") + colon + rest)
+    for (start, end), value in sorted(spans.items(), reverse=True):
+        text = f"{text[:start]}{value}{text[end:]}"
+    return text
+
+
+def _entries(service: yaml.Node, key: str, part: str) -> Iterator[yaml.ScalarNode]:
+    """The entries below `key`, of those in the long form the `part`."""
+    listed = _lookup(service, key)
+    for entry in listed.value if isinstance(listed, yaml.SequenceNode) else [listed]:
+        node = _lookup(entry, part) if isinstance(entry, yaml.MappingNode) else entry
+        if isinstance(node, yaml.ScalarNode) and node.style not in ("|", ">") and node.value:
+            yield node
+
+
+# ------------------------------------------------------------------- services on the image that app.services leave out
+
+
+def services_with(document: Mapping[str, Any], image: str) -> list[str]:
+    """The services that have this image."""
+    return [
+        name
+        for name, service in document["services"].items()
+        if isinstance(service, dict) and service.get("image") == image
+    ]
+
+
+def _refuse_ending(services: Mapping[str, Any], ours: Sequence[str]) -> None:
+    for name in ours:
+        if COMPLETED in conditions(services, name):
+            raise ComposeFileError(
+                f"The service '{name}' runs to its end, as others wait for that ({COMPLETED}): name '{name}' in "
+                "app.oneShots, not in app.services."
+            )
+
+
+def _may_go_along(root: yaml.Node | None, services: Mapping[str, Any], name: str, ours: Sequence[str]) -> bool:
+    """Whether a service that shares the image's anchor may get it: it ends, is not started, or is only a base."""
+    # Whether one of its profiles is active, only the server knows, and says.
+    if ends(services, name) or services[name].get("profiles"):
+        return True
+    if any(services[name].get(key) for key in ("command", "entrypoint", "ports", "restart")):
+        return False
+    nodes = _lookup(root, "services")
+    return any(_is_merged(_lookup(nodes, name), _lookup(nodes, our)) for our in ours)
+
+
+def _is_merged(node: yaml.Node | None, into: yaml.Node | None) -> bool:
+    return any(merged is node or _is_merged(node, merged) for merged in _merged(into))
+
+
+def refuse_active(document: Mapping[str, Any], active: Iterable[str], known: Sequence[str], image: str) -> None:
+    """Raises ComposeFileError where a service got the image for being in a profile, and that is active after all."""
+    services = document["services"]
+    for name in services_with(document, image):
+        if name in active and services[name].get("profiles") and name not in known and not ends(services, name):
+            raise _carried(name)
+
+
+def _carried(name: str) -> ComposeFileError:
+    return ComposeFileError(
+        f"Setting the image would change that of '{name}': an anchor carries it there. Add '{name}' to app.services if "
+        "it keeps running, or to app.oneShots if it runs to its end; or give it an image line of its own."
+    )
 
 
 def _image_node(root: yaml.Node | None, service: str) -> yaml.ScalarNode:
@@ -118,13 +230,18 @@ def _lookup(node: yaml.Node | None, key: str) -> yaml.Node | None:
     for name, value in node.value:
         if name.value == key:
             return value  # type: ignore[no-any-return] # of the stubs
-    for name, value in node.value:
-        if name.tag == "tag:yaml.org,2002:merge":
-            for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                found = _lookup(merged, key)
-                if found is not None:
-                    return found
+    for merged in _merged(node):
+        found = _lookup(merged, key)
+        if found is not None:
+            return found
     return None
+
+
+def _merged(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """What is merged into a mapping (`<<`)."""
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if name.tag == "tag:yaml.org,2002:merge":
+            yield from value.value if isinstance(value, yaml.SequenceNode) else [value]
 
 
 def _span(text: str, node: yaml.ScalarNode) -> tuple[int, int]:
@@ -164,11 +281,7 @@ def explain_difference(expected: Mapping[str, Any], actual: Mapping[str, Any], s
                 f"After setting the image of '{name}', another one would still be used. Remove the image of '{name}' "
                 "from the other places that set it, such as an override file."
             )
-        raise ComposeFileError(
-            f"Setting the image would change that of '{name}': an anchor carries it there. Give '{name}' an image "
-            f"line of "
-            "its own, or name it in app.services."
-        )
+        raise _carried(name)
     raise ComposeFileError(
         "Setting the image would change more than images. Write image: REPOSITORY:TAG on a line of its own."
     )

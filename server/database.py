@@ -1,148 +1,64 @@
-"""The database: whether migrations are pending, a verified dump before they run, and the way back from it."""
+"""The database: what is dumped before migrations, verified, and kept."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
-from server.commands import Docker, keep_newest
-from server.containers import Compose, OneOffs
+from server.commands import Docker
+from server.containers import Compose, OneOffs, listing
 from server.errors import Refusal
-from server.in_container import in_container
+from server.postgres import SET, Facts, Postgres, service_of
 from server.project import Project
-from server.releases import directory_of, schema
-from server.request import Migrations, Strategy
-from server.run import Run, file_timestamp, read_line, replace_file
+from server.run import Run, file_timestamp
 
-NONE, PENDING = 0, 3
-"""What app.pending says by its status; anything else is a failure."""
-_POSTGRES = re.compile(r"(^|/)(postgres|postgis|postgresql)[^/]*$")
-_ROW = re.compile(r"\s*(up|down)\s+(\d+)\s+(.*)")
-_NO_FILE = re.compile(r"\*+ NO FILE \*+\s*")
-
-# The official image's variables say whose the database is; $1 and $2 are backup.user and backup.database.
-_WHOSE = "user=${1:-${POSTGRES_USER:-postgres}} name=${2:-${POSTGRES_DB:-${POSTGRES_USER:-postgres}}}; shift 2; "
-_SIZE = """exec psql --no-align --tuples-only --username="$user" --dbname="$name" \\
-    --command="SELECT pg_database_size(current_database())\""""
-_DUMP = 'exec pg_dump --format=custom --username="$user" --dbname="$name"'
+_SAFE = re.compile(r"[^A-Za-z0-9_-]")
+_DUMPS = "[0-9]*T[0-9]*Z-*.dump"
+"""As the files are called below."""
+_TIME = len("20260101T000000Z")
 
 
-class State(Enum):
-    """Of the migrations, as Rails tells it."""
+class Named(Protocol):
+    """A database that the application names."""
 
-    NONE = "none pending"
-    PENDING = "pending"
-    AHEAD = "the database is ahead of the release"
-    NO_TABLES = "no tables yet"
-    UNKNOWN = "cannot be told"
+    @property
+    def name(self) -> str:
+        """As PostgreSQL has it, or ""."""
 
-
-def state_of_migrations(status: int, said: str, errors: str) -> State:
-    """What `rails db:migrate:status` means. errors: what it, or the entrypoint, said besides."""
-    if status != 0:
-        # Rails' own words, since 5.0.
-        return State.NO_TABLES if "Schema migrations table does not exist yet" in errors else State.UNKNOWN
-    rows = [(row[1], row[3]) for row in map(_ROW.fullmatch, said.splitlines()) if row]
-    if any(_NO_FILE.fullmatch(name) for what, name in rows if what == "up"):
-        return State.AHEAD
-    if any(what == "down" for what, _ in rows):
-        return State.PENDING
-    return State.NONE if rows else State.UNKNOWN
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is to be migrated."""
 
 
-def are_pending(run: Run, docker: Docker, compose: Compose) -> bool:
-    """Whether the release has migrations that the database lacks: asked of the new image, before anything changes.
+@dataclass(frozen=True)
+class Dump:
+    """A dump of one database, and where that is.
 
-    Raises Refusal where the release cannot work with the database as it is, Failure where that cannot be told.
+    database: "" where backup.command has made the dump
     """
-    state = _ask(run, docker, compose)
-    if state is State.PENDING:
-        if run.request.strategy is Strategy.ROLLING and run.request.database.migrations is not Migrations.COMPATIBLE:
-            raise Refusal(
-                f"{run.image.tag} has migrations that are pending, and under the strategy rolling the old release "
-                f"works on "
-                "with the database.",
-                "Nothing was stopped. If it can: set app.migrations: compatible. If not: set app.strategy: staged "
-                "for this "
-                "release.",
-            )
-        return True
-    if state is State.NONE:
-        _note_older_schema(run)
-    elif state is State.AHEAD:
-        _refuse_newer_database(run)
-    elif state is State.NO_TABLES:
-        run.say("notice: the database has no tables yet; setting it up is left to the application, or to you")
-    return False
+
+    file: Path
+    database: str
+    service: str
 
 
-def need_not_ask(run: Run, current: str) -> bool:
-    """Whether the release has served here, and no migration was run since: an answer would cost a start."""
-    directory = directory_of(run)
-    known = current == run.image.release or (directory / "live").exists()
-    return known and read_line(directory / "schema") == schema(run.state) and not run.transaction.exists()
+def newest_dumps(state: Path) -> list[Path]:
+    """The dumps that were made last, of one database each."""
+    dumps = sorted((state / "backups").glob(_DUMPS))
+    return [dump for dump in dumps if dump.name[:_TIME] == dumps[-1].name[:_TIME]]
 
 
-def _ask(run: Run, docker: Docker, compose: Compose) -> State:
-    asked, oneoffs = run.request.database, OneOffs.of(run.request)
-    command = asked.pending or ("bundle", "exec", "rails", "db:migrate:status")
-    said = run.scratch / "pending"
-    before = run.output.log.stat().st_size
-    with said.open("wb") as file:
-        status = oneoffs.run(docker, compose, "pending", run.request.web, *command, stdout=file)
-    errors = run.output.logged(before)
-    text = said.read_text(errors="replace")
-    run.output.append(text.encode(errors="replace"))
-    if asked.pending:
-        state = {NONE: State.NONE, PENDING: State.PENDING}.get(status, State.UNKNOWN)
-    else:
-        state = state_of_migrations(status, text, errors)
-    if state is State.UNKNOWN:
-        message = f"Whether migrations are pending cannot be told: status {status} (app.pending)."
-        raise docker.failure(message, "Nothing was stopped.")
-    return state
-
-
-def _note_older_schema(run: Run) -> None:
-    """A release that has served before the last migration knows all of the database: that was put back."""
-    directory = directory_of(run)
-    if (directory / "live").exists() and read_line(directory / "schema") != schema(run.state):
-        note_migration(run)
-
-
-def note_migration(run: Run) -> None:
-    """The database is another one from now on, whatever happens."""
-    replace_file(run.state / "schema", f"{run.image.release}-{int(time.time())}\n")
-
-
-def _refuse_newer_database(run: Run) -> None:
-    if run.request.database.migrations is Migrations.COMPATIBLE:
-        run.say("notice: the database is ahead of this release (app.migrations: compatible)")
-        return
-    dump = newest_dump(run.state)
-    where = dump or f"{run.state}/backups: there is none"
-    raise Refusal(
-        f"The database has migrations that {run.image.tag} does not know: it is ahead of this release.",
-        "Go forward instead; or set app.migrations: compatible if this release works with it; or restore the dump "
-        "made\n"
-        f"before they ran, which loses what was written since:  {where}",
-    )
-
-
-# ------------------------------------------------------------------------------------------------------------- the dump
-
-
-def newest_dump(state: Path) -> Path | None:
-    """The newest dump that is kept."""
-    dumps = sorted((state / "backups").glob("*.dump"), key=lambda path: path.stat().st_mtime_ns)
-    return dumps[-1] if dumps else None
+def _keep_newest(state: Path, count: int) -> None:
+    """Removes all but the newest dumps; those that were made together are one."""
+    dumps = sorted((state / "backups").glob(_DUMPS))
+    kept = sorted({dump.name[:_TIME] for dump in dumps})[-count:]
+    for dump in dumps:
+        if dump.name[:_TIME] not in kept:
+            dump.unlink()
 
 
 def remove_unfinished_dumps(state: Path) -> None:
@@ -151,123 +67,161 @@ def remove_unfinished_dumps(state: Path) -> None:
         part.unlink()
 
 
+def note_dumps(run: Run, dumps: Sequence[Dump]) -> None:
+    """In the journal of the transaction: from now on the database may be another one than it was when it was dumped."""
+    lines = [f".releve/backups/{dump.file.name}\t{dump.database}\t{dump.service}\n" for dump in dumps]
+    (run.transaction / "dump").write_text("".join(lines))
+
+
+def noted_dumps(run: Run) -> list[Dump]:
+    """What is in the journal."""
+    dumps = []
+    for line in (run.transaction / "dump").read_text().splitlines():
+        # An earlier version of this program has noted the file alone.
+        path, database, service, *_ = [*line.split("\t"), "", ""]
+        dumps.append(Dump(run.directory / path, database or run.request.database.name or "", service))
+    return dumps
+
+
 @dataclass(frozen=True)
 class Database:
-    """Where the database is, and how it is spoken to.
+    """What is dumped, and where.
 
-    service: its own in the Compose project, or one of the application's
+    server: the service in which it is, or one of the application's
+    names:  of the databases; none where backup.command dumps
     """
 
     run: Run
-    service: str
+    server: Postgres
+    names: tuple[str, ...]
 
     @classmethod
-    def find(cls, run: Run, project: Project) -> Database:
-        """The configured service, or the only one with a PostgreSQL image. Raises Refusal."""
-        service = run.request.database.service
-        if service:
-            return cls(run, service)
-        found = [name for name, service in project.services.items() if _POSTGRES.search(service.image)]
-        if len(found) != 1:
-            raise Refusal(
-                "Which service is the database is not known, so no dump can be made, and nothing is migrated without.",
-                "Set backup.service; for another database than PostgreSQL, backup.command as well.",
-            )
-        return cls(run, found[0])
+    def find(cls, run: Run, docker: Docker, project: Project, named: Sequence[Named]) -> Database:
+        """The databases to dump, each of which can be dumped, as far as that can be known. Nothing is changed.
 
-    def dump(self, docker: Docker, compose: Compose, name: str) -> Path:
-        """Makes a dump of all that only its owner can read, and has it read back. Raises Failure, or Refusal."""
+        named: those that the application names. Raises Refusal or Failure.
+        """
+        server = Postgres(run, service_of(run, docker, project))
+        if run.request.database.command:
+            _require_running(run, docker, project, server.service)
+            last = newest_dumps(run.state)
+            _require_space(run, sum(dump.stat().st_size for dump in last))
+            return cls(run, server, ())
+        found = [server.facts(docker, name) for name in _names(run, docker, server, named)]
+        for facts in found:
+            _refuse_wrong(run, server.service, facts)
+        # As much as the databases take: a dump is smaller, but by how much nobody knows before.
+        _require_space(run, sum(facts.size for facts in found))
+        for facts in found:
+            # It locks each table as the dump itself will: what may not be read is noticed here.
+            if server.shell(docker, "exec pg_dump --schema-only --file=/dev/null", database=facts.name) != 0:
+                raise docker.failure(f"pg_dump cannot read the database '{facts.name}'.", SET)
+        return cls(run, server, tuple(facts.name for facts in found))
+
+    def dump(self, docker: Docker, compose: Compose, label: str) -> list[Dump]:
+        """Makes dumps of all that only their owner can read, and has each read back. Raises Failure."""
         run, backups = self.run, self.run.state / "backups"
         backups.mkdir(exist_ok=True)
-        self._require_space(docker)
         remove_unfinished_dumps(run.state)
-        dump = backups / f"{file_timestamp()}-{name}.dump"
-        part = dump.with_name(f"{dump.name}.part")
-        run.output.note([f"dump of the service {self.service}"])
+        run.output.note([f"dump of the service {self.server.service}"])
+        begin = f"{file_timestamp()}-{label}"
+        dumps = []
         try:
-            with part.open("wb") as file:
-                self._write(docker, compose, file)
-            self._check(docker, part)
+            for number, name in enumerate(self.names or ("",)):
+                which = f".{number}-{_SAFE.sub('_', name)}" if len(self.names) > 1 else ""
+                dump = Dump(backups / f"{begin}{which}.dump", name, self.server.service)
+                self._dump_one(docker, compose, name, _part(dump))
+                dumps.append(dump)
         except BaseException:
-            part.unlink(missing_ok=True)  # half a dump may be what has filled the disk
+            remove_unfinished_dumps(run.state)  # half a dump may be what has filled the disk
             raise
-        part.rename(dump)
-        keep_newest(backups, run.request.database.keep)
-        run.say(f"dumped the database to .releve/backups/{dump.name}, {dump.stat().st_size // 1024} KiB")
-        return dump
+        for dump in dumps:
+            _part(dump).rename(dump.file)
+            of = f"the database '{dump.database}'" if dump.database else "the database"
+            run.say(f"dumped {of} to .releve/backups/{dump.file.name}, {dump.file.stat().st_size // 1024} KiB")
+        _keep_newest(run.state, run.request.database.keep)
+        return dumps
 
-    def _write(self, docker: Docker, compose: Compose, file: IO[bytes]) -> None:
-        command = self.run.request.database.command
-        if not command:
-            if self._postgres(docker, _DUMP, stdout=file) != 0:
-                raise docker.failure("pg_dump fails.", "See backup.service, backup.database and backup.user.")
-            return
-        if self.service in self.run.request.services:
-            # A database in a file of the application, or none of this server's: the application may be stopped, and has
-            # the client. By a shell: an entrypoint of the image's might print something of its own.
-            words = ("--entrypoint", "sh", self.service, "-c", 'exec "$@"', "sh", *command)
-            status = OneOffs.of(self.run.request).run(docker, compose, "dump", *words, stdout=file)
-        else:
-            status = self._inside(docker, command, stdout=file)
-        if status != 0:
-            raise docker.failure("The dump fails (backup.command).")
-
-    def _check(self, docker: Docker, part: Path) -> None:
-        if self.run.request.database.command:
+    def _dump_one(self, docker: Docker, compose: Compose, name: str, part: Path) -> None:
+        if not self.names:
+            with part.open("wb") as file:
+                self._run_command(docker, compose, file)
             if part.stat().st_size == 0:
                 raise docker.failure("The dump is empty (backup.command).")
             return
-        with part.open("rb") as file, open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - no path
-            if self._inside(docker, ("pg_restore", "--list"), stdin=file, stdout=nowhere) != 0:
+        with part.open("wb") as file:
+            if self.server.shell(docker, "exec pg_dump --format=custom", database=name, stdout=file) != 0:
+                raise docker.failure(f"pg_dump of '{name}' fails.")
+        with part.open("rb") as file:
+            # All of it: a table of contents is read from one that lacks its end, too.
+            if self.server.shell(docker, "exec pg_restore --file=/dev/null", stdin=file) != 0:
                 raise docker.failure("pg_restore cannot read the dump.")
 
-    def _require_space(self, docker: Docker) -> None:
-        """As much as the database takes: a dump is smaller, but by how much nobody knows before."""
-        last = newest_dump(self.run.state)
-        if self.run.request.database.command:
-            needed = last.stat().st_size if last else 0
+    def _run_command(self, docker: Docker, compose: Compose, file: IO[bytes]) -> None:
+        command, service = self.run.request.database.command, self.server.service
+        if service in self.run.request.services:
+            # A database in a file of the application, or none of this server's: the application may be stopped, and has
+            # the client. By a shell: an entrypoint of the image's might print something of its own.
+            words = ("--entrypoint", "sh", service, "-c", 'exec "$@"', "sh", *command)
+            status = OneOffs.of(self.run.request).run(docker, compose, "dump", *words, stdout=file)
         else:
-            with (self.run.scratch / "size").open("w+b") as file:
-                failed = self._postgres(docker, _SIZE, stdout=file) != 0
-                file.seek(0)
-                said = file.read().strip()
-            if failed or not said.isdigit():
-                raise docker.failure(
-                    "The database does not say how large it is.", "See backup.service, backup.database and backup.user."
-                )
-            needed = int(said)
-        free = shutil.disk_usage(self.run.state).free
-        if needed >= free:
-            raise Refusal(
-                f"The dump may need {needed >> 20} MiB, and only {free >> 20} MiB are free below {self.run.directory}.",
-                "Make room, then run `pulumi up` again.",
-            )
-
-    def restore(self, docker: Docker, dump: Path) -> None:
-        """Makes the database what it was when it was dumped. Raises Failure."""
-        with dump.open("rb") as file:
-            if self._postgres(docker, in_container("restore"), stdin=file) != 0:
-                raise docker.failure("The dump cannot be restored.")
-
-    def _postgres(
-        self, docker: Docker, program: str, *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None
-    ) -> int:
-        """Runs a shell program with $user and $name in the database's container. Returns its status."""
-        asked = self.run.request.database
-        command = ("sh", "-c", f"{_WHOSE}{program}", "sh", asked.user or "", asked.name or "")
-        return self._inside(docker, command, stdin=stdin, stdout=stdout)
-
-    def _inside(
-        self, docker: Docker, command: Sequence[str], *, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None
-    ) -> int:
-        return docker.run("compose", "exec", "-T", self.service, *command, stdin=stdin or b"", stdout=stdout)
+            status = self.server.inside(docker, command, stdout=file)
+        if status != 0:
+            raise docker.failure("The dump fails (backup.command).")
 
 
-def migrate(run: Run, docker: Docker, compose: Compose, dump: Path) -> None:
-    """Runs the migrations. Raises Failure."""
-    # From here on the database may be another one: the dump is what it was.
-    (run.transaction / "dump").write_text(f".releve/backups/{dump.name}\n")
-    note_migration(run)
-    if OneOffs.of(run.request).run(docker, compose, "migrate", run.request.web, *run.request.database.migrate) != 0:
-        raise docker.failure("The migrations fail (app.migrate).")
-    run.say("migrated the database")
+def _part(dump: Dump) -> Path:
+    return dump.file.with_name(f"{dump.file.name}.part")
+
+
+def _names(run: Run, docker: Docker, server: Postgres, named: Sequence[Named]) -> Sequence[str]:
+    """The configured database, or those of the application that are there, or what the container's variables say."""
+    asked = run.request.database
+    if asked.name:
+        return (asked.name,)
+    named = [database for database in named if database.name]
+    there = server.databases(docker)
+    if not named:
+        return ("",)
+    absent = [database for database in named if database.name not in there]
+    if len(absent) == len(named) or any(database.is_pending for database in absent):
+        raise Refusal(
+            f"The application's database is '{absent[0].name}', and PostgreSQL in the service '{server.service}' has "
+            f"none of that name.",
+            SET,
+        )
+    for database in absent:
+        run.say(f"notice: '{database.name}' is not in the service '{server.service}', and no part of the dump")
+    return [database.name for database in named if database.name in there]
+
+
+def _refuse_wrong(run: Run, service: str, facts: Facts) -> None:
+    """Raises Refusal where that can hardly be the application's database, or could not be restored."""
+    asked, where = run.request.database, f"The database '{facts.name}' in the service '{service}'"
+    is_rails = asked.migrate and not asked.pending
+    if is_rails and not facts.migrations:
+        raise Refusal(f"{where} has no table schema_migrations: it is not the application's.", SET)
+    if not is_rails and not asked.name and not facts.tables:
+        raise Refusal(
+            f"{where} has no table: it is not the application's.", "Nothing was stopped. Set backup.database."
+        )
+    if asked.restore_on_failure and not facts.may_create:
+        raise Refusal(
+            f"The user that dumps {facts.name} may not create a database, so the dump could not be restored.",
+            "Nothing was stopped. Set backup.user to one that may, or backup.restoreOnFailure: false.",
+        )
+
+
+def _require_running(run: Run, docker: Docker, project: Project, service: str) -> None:
+    ours = service in run.request.services
+    if not ours and not listing(docker, project.name).of(service, states=("running",)):
+        raise Refusal(f"The service '{service}' (backup.service), which makes the dump, is not running.", SET)
+
+
+def _require_space(run: Run, needed: int) -> None:
+    free = shutil.disk_usage(run.state).free
+    if needed >= free:
+        raise Refusal(
+            f"The dump may need {needed >> 20} MiB, and only {free >> 20} MiB are free below {run.directory}.",
+            "Make room, then run `pulumi up` again.",
+        )

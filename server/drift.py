@@ -5,7 +5,7 @@ names are told, never values.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
@@ -39,20 +39,27 @@ class Difference:
 
 
 def differences(
-    run: Run, docker: Docker, project: Project, containers: "Sequence[ContainerFacts]", since: str
+    run: Run,
+    docker: Docker,
+    project: Project,
+    containers: "Sequence[ContainerFacts]",
+    *,
+    since: str,
+    known: Collection[str],
 ) -> tuple[Difference, ...]:
     """All of them. Raises StepError.
 
     containers: those of the project, as they are now
     since:      when the release became live
+    known:      the services that the Compose file names, those of inactive profiles included
     """
     kept = releases.directory_of(run, releases.linked(run.state, "current"))
     image = Image.parse(read_line(kept / "image"))
     found = [
         *_other_images(containers, run.request.services, _image_id(docker, image)),
         *_not_running(containers, project, since),
-        *_orphans(containers, project),
-        *_same_repository(project, run.request.services, image),
+        *_orphans(containers, known),
+        *_left_behind(project, run.request.services, image),
         *_compose_file(kept / "compose.yml", find_files(run.request).compose),
         *_environment(kept / "env", run.directory / environment.FILE),
         *_assets(run, docker, containers),
@@ -80,23 +87,21 @@ def _not_running(containers: "Sequence[ContainerFacts]", project: Project, since
             continue
         # What was made to end may end well: before the release was live, or because others wait for that.
         to_end = container.policy in ("no", "on-failure") and (
-            container.finished_at[:19] <= since[:19] or project.is_awaited(container.service)
+            container.finished_at[:19] <= since[:19] or container.service in project.one_shots
         )
         if container.status != "exited" or container.exit_status != 0 or not to_end:
             yield Difference("service", f"{container.name} is {container.status}")
 
 
-def _orphans(containers: "Sequence[ContainerFacts]", project: Project) -> Iterable[Difference]:
+def _orphans(containers: "Sequence[ContainerFacts]", known: Collection[str]) -> Iterable[Difference]:
     for container in containers:
-        if container.service not in project.services:
+        if container.service not in known:
             yield Difference("orphan", f"{container.name} belongs to no service of the Compose file")
 
 
-def _same_repository(project: Project, services: Sequence[str], image: Optional[Image]) -> Iterable[Difference]:
-    for name, service in project.services.items():
-        other = service.image.partition("@")[0].rpartition(":")[0] if image else ""
-        if image and name not in services and other == image.repository and service.image != str(image):
-            yield Difference("other image", f"'{name}' is on the same repository, with {service.image}")
+def _left_behind(project: Project, services: Sequence[str], image: Optional[Image]) -> Iterable[Difference]:
+    for name, other in project.left_behind(services, image) if image else ():
+        yield Difference("other image", f"'{name}' is on the same repository, with {other}")
 
 
 def _compose_file(kept: Path, there: Path) -> Iterable[Difference]:

@@ -5,6 +5,7 @@ Checked, tried before it is in place, replaced and put back whole.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from pathlib import Path
 from server.errors import Refusal
 
 FILE = ".env"
+WRITTEN = "env-written"
+"""In .releve: a hash of what the configuration held of it last."""
 _NAME = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.]*)\s*[=:]")
 
 
@@ -40,8 +43,7 @@ def content(directory: Path) -> str | None:
 def refuse_lost_names(directory: Path, state: Path, wanted: str) -> None:
     """Raises Refusal where a file made by hand holds what nobody has written into the configuration."""
     there = content(directory)
-    known = state / "current" / "env"
-    if there is None or (known.is_file() and known.read_text(errors="surrogateescape") == there):
+    if there is None or _is_ours(state, there):
         return
     lost = [name for name in dict.fromkeys(names_in(there)) if name not in set(names_in(wanted))]
     if lost:
@@ -51,19 +53,26 @@ def refuse_lost_names(directory: Path, state: Path, wanted: str) -> None:
         )
 
 
-def make_view(directory: Path, view: Path, wanted: str) -> None:
-    """Makes `view` the project's directory with another .env: for trying a release while nothing is changed yet."""
-    view.mkdir()
-    for entry in directory.iterdir():
-        if entry.name not in (FILE, ".releve"):
-            (view / entry.name).symlink_to(entry)
-    write(view / FILE, wanted)
+def _is_ours(state: Path, text: str) -> bool:
+    """Whether the configuration has held this, so that its names are missed by nobody."""
+    written, live = state / WRITTEN, state / "current" / "env"
+    return (written.is_file() and written.read_text() == _hash(text)) or (
+        live.is_file() and live.read_text(errors="surrogateescape") == text
+    )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def put_in_place(directory: Path, state: Path, wanted: str) -> None:
+    """Gives .env what the configuration holds."""
+    write(state / WRITTEN, _hash(wanted))
+    replace(directory, state, wanted)
 
 
 def replace(directory: Path, state: Path, wanted: str) -> None:
-    """Gives .env this content, unless it has it."""
-    if is_in_place(directory, wanted):
-        return
+    """Gives .env this content."""
     new = state / "env.new"
     write(new, wanted)
     new.replace(directory / FILE)

@@ -134,7 +134,8 @@ def gather(run: Run, docker: Docker) -> Facts:
     """Looks at everything. Raises StepError."""
     compose, state = check_tools(run, docker), run.state
     resolved = _resolved(run, docker)
-    project = Project.of(resolved)
+    project = Project.of(resolved, run.request.services, run.request.one_shots)
+    known = json.loads(project_answer(docker, Compose(run.directory), profiles="*").text or "{}").get("services") or {}
     release = releases.linked(state, "current")
     since = _changed(state / "releases" / release / "live") if release else ""
     containers = _containers(docker, project.name)
@@ -157,7 +158,7 @@ def gather(run: Run, docker: Docker) -> Facts:
             for path in sorted((state / "backups").glob("*.dump"))
         ),
         machine=_machine(run, docker, compose),
-        differences=drift.differences(run, docker, project, containers, since) if release else None,
+        differences=drift.differences(run, docker, project, containers, since=since, known=known) if release else None,
         refused=_refusal(run, docker),
         unrollable=_unrollable(run, resolved),
     )
@@ -223,7 +224,7 @@ def _problem(run: Run, docker: Docker, containers: Sequence[ContainerFacts]) -> 
     web = [it.name for it in containers if it.service == run.request.web and it.status == "running"]
     if not web:
         return f"'{run.request.web}' does not run"
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     return "" if gate.is_answered_by(docker, web) else gate.problem
 
 

@@ -22,9 +22,7 @@ def adopt_assets(run: Run, docker: Docker, candidate: Candidate) -> None:
     if (directory / name).exists() or not any(path.is_dir() for path in directory.glob("assets-*")):
         return
     compose = candidate.compose
-    text = docker.ask(*compose.words("config"), stdin=compose.stdin).text.replace(
-        str(candidate.view), str(candidate.directory)
-    )
+    text = docker.ask(*compose.words("config"), stdin=compose.stdin).text
     former = name_of(text, run.request.web, run.request.assets)
     if not (directory / former).is_dir():
         return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,7 +15,8 @@ from server.commands import Docker
 from server.containers import Container, Listing, containers_from, inspect, listing, reached_at
 from server.errors import Failure, StepError
 from server.placement import read_project
-from server.request import Health, Strategy
+from server.questions import AGAIN, Questions, wait_of
+from server.request import Check, Health, Strategy
 from server.run import Run
 
 POLL = 0.05
@@ -23,6 +25,8 @@ PATIENCE = 3.0
 """Seconds without a good answer, after which a release that was healthy counts as dead."""
 QUESTION = 5.0
 """Seconds that one answer may take."""
+CHECK = 30.0
+"""Seconds that the answer of a page may take which is asked for once."""
 
 
 def forwarded_headers(health: Health) -> dict[str, str]:
@@ -43,40 +47,44 @@ class Gate:
     """The question that a release must answer, and what was wrong with its last answer.
 
     located: container id → its addresses; asking Docker takes longer than asking the application
+    bad:     addresses whose last answer was not the wanted one
     """
 
     health: Health
     contains: Sequence[str]
+    questions: Questions
     problem: str = ""
     located: dict[str, list[str]] = field(default_factory=dict)
+    bad: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, health: Health) -> Gate:
+    def of(cls, run: Run) -> Gate:
         """As configured."""
-        return cls(health, health.contains)
+        return cls(run.request.health, run.request.health.contains, run.questions)
 
     def without_texts(self) -> Gate:
         """The same, but only the status counts."""
-        return Gate(self.health, ())
+        return Gate(self.health, (), self.questions)
 
-    def ask(self, address: str, path: str, timeout: float) -> Answer:
-        """Asks a container as the proxy would. Raises NoAnswer."""
-        host = f"[{address}]" if ":" in address else address
-        return get(f"http://{host}:{self.health.port}{path}", forwarded_headers(self.health), timeout)
-
-    def is_answered_at(self, docker: Docker, address: str) -> bool:
+    def _is_answered_at(self, docker: Docker, container: str, address: str) -> bool:
         """Whether the answer there is the wanted one."""
         target = f"http://{address}:{self.health.port}{self.health.path}"
+        timeout = max(min(QUESTION, docker.phase.left), 0.01)
+        interval = AGAIN if address in self.bad else self.health.interval
+        self.bad.add(address)
         try:
-            answer = self.ask(address, self.health.path, max(min(QUESTION, docker.phase.left), 0.01))
+            said = self.questions.ask((container, address), interval, partial(self.ask, address, timeout))
         except NoAnswer:
             # A question that the deadline cut short says less than the answer before it.
             if not (docker.phase.is_over and self.problem):
                 self.problem = f"no answer from {target}"
             return False
-        problem = problem_of(answer, self.health.status, self.contains)
-        self.problem = f"{target} {problem}" if problem else self.problem
-        return problem is None
+        problem = problem_of(said.answer, self.health.status, self.contains)
+        if problem:
+            self.problem = f"{target} {problem}"
+            return False
+        self.bad.remove(address)
+        return True
 
     def is_answered_by(self, docker: Docker, ids: Iterable[str]) -> bool:
         """Whether each of the containers answers as wanted, on one of its addresses."""
@@ -92,7 +100,35 @@ class Gate:
         addresses = self.located[container]
         if not addresses:
             self.problem = "its container has no address"
-        return any(self.is_answered_at(docker, address) for address in addresses)
+        return any(self._is_answered_at(docker, container, address) for address in addresses)
+
+    def ask(self, address: str, timeout: float) -> Answer:
+        """Asks a container for its health page. Raises NoAnswer."""
+        return ask_container(self.health, address, self.health.path, timeout)
+
+    def check(self, docker: Docker, container: str, page: Check) -> str | None:
+        """What is wrong with the answer of a page that is asked for once, or None."""
+        addresses = self.located.get(container, ())
+        address = next((it for it in addresses if it not in self.bad), "")
+        health = replace(self.health, headers={**self.health.headers, **page.headers})
+        target = f"http://{address}:{self.health.port}{page.path}"
+        while True:
+            timeout = max(min(CHECK, docker.phase.left), 0.01)
+            try:
+                answer = ask_container(health, address, page.path, timeout)
+            except NoAnswer:
+                return f"no answer from {target}"
+            problem = problem_of(answer, page.status, page.contains)
+            wait = wait_of(answer)
+            if problem is None or not wait or docker.phase.left <= wait:
+                return problem and f"{target} {problem}"
+            time.sleep(wait)
+
+
+def ask_container(health: Health, address: str, path: str, timeout: float) -> Answer:
+    """Asks a container as the proxy would. Raises NoAnswer."""
+    host = f"[{address}]" if ":" in address else address
+    return get(f"http://{host}:{health.port}{path}", forwarded_headers(health), timeout)
 
 
 @dataclass
@@ -142,11 +178,12 @@ def look_at(run: Run, docker: Docker, ids: Sequence[str], image: str, tried: Seq
 
 def _processes(containers: Sequence[Container]) -> list[int]:
     # An Engine elsewhere, in a virtual machine for one, means other processes by these numbers.
-    shown = [container.process for container in containers if container.process and _is_here(container)]
+    shown = [container.process for container in containers if container.process and is_shown_here(container)]
     return shown if len(shown) == len(containers) else []
 
 
-def _is_here(container: Container) -> bool:
+def is_shown_here(container: Container) -> bool:
+    """Whether this server shows the container's process."""
     try:
         return container.id in Path(f"/proc/{container.process}/cgroup").read_text()
     except OSError:
@@ -176,12 +213,20 @@ def await_health(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequen
             if time.monotonic() >= ask_by:
                 ask_by = time.monotonic() + 1
             if gate.is_answered_by(docker, web):
-                return
+                return _check_pages(run, docker, gate, web)
         if docker.phase.is_over:
             message = f"'{run.request.web}' does not answer as it should: {gate.problem}."
             raise failure_with_logs(run, docker, message, *watch.tried)
         require_running(run, docker, watch)
         pause_until(next_question)
+
+
+def _check_pages(run: Run, docker: Docker, gate: Gate, web: Sequence[str]) -> None:
+    """Those of health.checks. Raises Failure."""
+    for page in run.request.health.checks:
+        for container in web:
+            if problem := gate.check(docker, container, page):
+                raise failure_with_logs(run, docker, f"'{run.request.web}' does not answer as it should: {problem}.")
 
 
 def _worth_asking(watch: Watch, port: int) -> bool:
@@ -198,15 +243,19 @@ def settle(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str
         return
     until = time.monotonic() + seconds
     docker = docker.during(docker.phase.lasting(seconds + 30))
-    answered_at = time.monotonic()
+    bad_since = None
     while time.monotonic() < until:
         time.sleep(0.2)
         require_running(run, docker, watch)
+        asked = time.monotonic()
         if gate.is_answered_by(docker, web):
-            answered_at = time.monotonic()
-        elif time.monotonic() - answered_at >= PATIENCE:
-            # One slow answer is none of a release that died.
+            bad_since = None
+            continue
+        bad_since = bad_since or asked
+        # One slow answer is none of a release that died.
+        if time.monotonic() - bad_since >= PATIENCE:
             raise failure_with_logs(run, docker, f"'{run.request.web}' was healthy and no longer is: {gate.problem}.")
+    _check_pages(run, docker, gate, web)
     run.say(f"watched it for {seconds} s")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +17,8 @@ TAIL = 60
 """Lines of the log that an error shows."""
 _LARGEST_TAIL = 8 << 20
 """Bytes at the end of the log in which these are looked for."""
-_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+"""A terminal's, in what programs print."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -35,6 +36,11 @@ class Output:
         self.keeps_log = keeps_log
         self.log_start = 0
         self._since = time.monotonic()
+        self._shown: Callable[[str], str] = str
+
+    def hide(self, shown: Callable[[str], str]) -> None:
+        """From now on a text is shown as `shown` gives it back: without what is secret in it."""
+        self._shown = shown
 
     def begin_log(self, log: Path) -> None:
         """From now on this is the log; what was there before is of other steps."""
@@ -44,7 +50,7 @@ class Output:
         """A line of progress, with the seconds since the one before."""
         now = time.monotonic()
         took, self._since = now - self._since, now
-        _write(1, f"{self.step}: {message} ({took:.1f} s)\n")
+        _write(1, f"{self.step}: {self._shown(message)} ({took:.1f} s)\n")
 
     def forget_time(self) -> None:
         """What has passed so far is not counted for the next line."""
@@ -52,7 +58,7 @@ class Output:
 
     def complain(self, *lines: str) -> None:
         """Lines of an error, each fit for a terminal and for the connection."""
-        _write(2, "".join(f"{line}\n" for line in fit("\n".join(lines))))
+        _write(2, "".join(f"{line}\n" for line in fit(self._shown("\n".join(lines)))))
 
     def note(self, words: Sequence[str]) -> None:
         """A command, into the log. A log that cannot be written, on a full disk, is no reason to stop half way."""
@@ -100,7 +106,7 @@ class Output:
 def fit(text: str) -> Iterable[str]:
     """Lines of valid UTF-8 without control characters, each cut."""
     for line in text.split("\n"):
-        cut = _COLOURS.sub("", line).encode(errors="ignore")[:LONGEST].decode(errors="ignore")
+        cut = COLOURS.sub("", line).encode(errors="ignore")[:LONGEST].decode(errors="ignore")
         yield _CONTROLS.sub("", cut)
 
 

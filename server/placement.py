@@ -9,6 +9,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from server import environment
 from server.commands import Docker, keep_newest
 from server.containers import Compose, project_answer
 from server.errors import Refusal
@@ -29,6 +30,25 @@ def put_in_place(run: Run, candidate: Candidate) -> None:
         keep_newest(kept, KEPT_COMPOSE_FILES)
     replace_compose_file(candidate.file.read_bytes(), compose)
     run.say(f"{compose.name} names {run.image}")
+
+
+def put_first_in_place(run: Run, candidate: Candidate) -> Compose:
+    """Puts environment and Compose file in place on a server that has no Compose file, so that nothing serves yet.
+
+    Returns how Compose is asked for what the release needs.
+    """
+    if candidate.files.compose.exists():
+        return candidate.compose
+    put_environment_in_place(run, candidate)
+    put_in_place(run, candidate)
+    return Compose(run.directory)
+
+
+def put_environment_in_place(run: Run, candidate: Candidate) -> None:
+    """Makes the candidate's environment the project's, where it has one."""
+    if candidate.environment is not None and not environment.is_in_place(run.directory, candidate.environment):
+        environment.put_in_place(run.directory, run.state, candidate.environment)
+        run.say(".env is that of the release")
 
 
 def replace_compose_file(content: bytes, compose: Path) -> None:
@@ -67,4 +87,4 @@ def read_project(run: Run, docker: Docker) -> Project:
     answer = project_answer(docker, Compose(run.directory))
     if not answer.succeeded:
         raise docker.failure(f"Docker Compose does not accept {find_files(run.request).compose}.")
-    return Project.of(json.loads(answer.text))
+    return Project.of(json.loads(answer.text), run.request.services, run.request.one_shots)

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from server import environment, request
+from server.asset_inputs import content_hash
 from server.background import Background
 from server.commands import Docker
 from server.containers import Compose, project_answer
-from server.errors import Refusal
+from server.errors import Failure, Refusal
 from server.project import Project, settings_hash
 from server.request import Delivery, Image, Request
 from server.run import Run, replace_file
@@ -75,26 +76,19 @@ class Candidate:
 
     file:        its Compose file
     environment: the text of its .env, or None: the server's own is left alone
-    view:        the project's directory, or where its environment is not in place yet, one that stands for it
+    compose:     the project as this release wants it, before it is in place
     """
 
     files: Files
     file: Path
     environment: str | None
-    directory: Path
-    view: Path
+    compose: Compose
     prepared: Prepared
 
     @property
     def project(self) -> Project:
         """As the release wants it."""
         return self.prepared.project
-
-    @property
-    def compose(self) -> Compose:
-        """The project as this release wants it, before it is in place."""
-        more = (self.files.override,) if self.files.override else ()
-        return Compose(self.view, self.file, more, None if self.view == self.directory else self.project.name)
 
 
 def find_files(asked: Request) -> Files:
@@ -133,7 +127,7 @@ def user() -> str:
 
     try:
         return getpass.getuser()
-    except KeyError:
+    except (KeyError, OSError):  # the latter since Python 3.13
         return f"the user {os.getuid()}"
 
 
@@ -146,28 +140,40 @@ def prepare(run: Run, docker: Docker) -> Candidate:
     files = find_files(asked)
     refuse_unwritable(run.directory)
     delivery = _delivery(asked, release)
-    prepared = _kept(release)
+    _refuse_environment(run, delivery.environment)
+    prepared, trial = _kept(release), _Trial(asked, files, delivery.environment, run.scratch)
     if prepared is None or prepared.inputs != _hash(asked, files, prepared, files.compose):
         file = run.scratch / "candidate.yml"
         file.write_bytes(_compose_file(asked, files, delivery.compose_file))
         if prepared is None or prepared.outcome != _hash(asked, files, prepared, file):
-            prepared = _prepare_anew(run, docker, files, delivery, file)
+            prepared = _prepare_anew(docker, trial, file)
         release.mkdir(parents=True, exist_ok=True)
         environment.write(release / "delivery.json", json.dumps(dataclasses.asdict(delivery)))
         file.replace(release / "candidate.yml")
         _keep(asked, files, prepared, release)
-    return _candidate(run, files, release, delivery, prepared)
+    file = release / "candidate.yml"
+    return Candidate(files, file, delivery.environment, trial.compose(file), prepared)
 
 
-def check(run: Run, docker: Docker, scratch: Path) -> None:
-    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept."""
+def check(run: Run, docker: Docker, scratch: Path) -> tuple[Files, dict[str, Any] | None]:
+    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept.
+
+    Returns the files, and what Compose makes of them; None where the repository keeps the Compose file.
+    """
     files = find_files(run.request)
     refuse_unwritable(run.directory)
-    if not run.request.keeps_compose_file:
-        asked = dataclasses.replace(run.request, image=CHECK)
-        file = scratch / "candidate.yml"
-        file.write_bytes(_compose_file(asked, files, None))
-        _resolve(asked, docker, files, _compose(asked, files, file))
+    if run.request.keeps_compose_file:
+        return files, None
+    asked = dataclasses.replace(run.request, image=CHECK)
+    file = scratch / "candidate.yml"
+    file.write_bytes(_compose_file(asked, files, None))
+    try:
+        return files, _resolve(docker, _Trial(asked, files, None, scratch), file)
+    except Failure:
+        # The environment may be what `pull` brings.
+        if environment.content(run.directory) is not None:
+            raise
+    return files, None
 
 
 def refuse_unwritable(directory: Path) -> None:
@@ -233,29 +239,36 @@ def _keep(asked: Request, files: Files, prepared: Prepared, release: Path) -> No
     new.replace(release / "prepared.json")
 
 
-def _prepare_anew(run: Run, docker: Docker, files: Files, delivery: Delivery, file: Path) -> Prepared:
+def _prepare_anew(docker: Docker, trial: _Trial, file: Path) -> Prepared:
     from server import compose_file  # noqa: PLC0415 - PyYAML takes a while, and most steps need none
 
-    asked, assets = run.request, run.request.assets
-    candidate = _compose(asked, files, file)
-    resolved = _resolve(asked, docker, files, candidate)
-    resolved = _with_environment(run, docker, candidate, delivery.environment, resolved)
+    asked, files, assets = trial.asked, trial.files, trial.asked.assets
+    resolved = _resolve(docker, trial, file)
+    _refuse_profiles(trial, file, resolved)
     if asked.strategy is request.Strategy.ROLLING:
         _refuse_two(asked, resolved)
-    texts = [path.read_text() for path in (file, files.override) if path]
+    texts = [_text(path) for path in (file, files.override) if path]
     names, certain = _referred_files(texts)
-    compiled = settings_hash(resolved, [asked.web], assets.source, assets.paths, assets.precompile)
+    compiled = settings_hash(
+        resolved, [asked.web], assets.source, assets.paths, assets.precompile, *_asset_inputs(asked)
+    )
     prepared = Prepared(
         inputs="",
         outcome="",
         files=names,
         variables=tuple(sorted({name for text in texts for name in _VARIABLE.findall(text)})),
-        project=Project.of(resolved),
+        project=Project.of(resolved, asked.services, asked.one_shots),
         assets=f"assets-{compiled}",
         settings=settings_hash(resolved, asked.services),
         dependants=tuple(compose_file.dependants(resolved["services"], asked.services)),
     )
     return dataclasses.replace(prepared, outcome=_hash(asked, files, prepared, file)) if certain else prepared
+
+
+def _asset_inputs(asked: Request) -> list[str]:
+    """Hash of what is compiled into the assets; nothing where that is not configured, so that they keep their name."""
+    inputs = asked.assets.inputs
+    return [content_hash(Path(asked.directory), inputs)] if inputs else []
 
 
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
@@ -265,8 +278,8 @@ def _hash(asked: Request, files: Files, prepared: Prepared, compose: Path) -> st
     """Hash of all that the decision depends on, as it is now. compose: the file that stands for the Compose file."""
     assets, directory = asked.assets, Path(asked.directory)
     said = [
-        *(str(asked.image), asked.services, asked.delivered, asked.keeps_compose_file, asked.strategy),
-        *(assets.source, assets.paths, assets.precompile),
+        *(str(asked.image), asked.services, asked.one_shots, asked.delivered, asked.keeps_compose_file, asked.strategy),
+        *(assets.source, assets.paths, assets.precompile, *_asset_inputs(asked)),
         [(name, os.environ.get(name)) for name in prepared.variables],
     ]
     hashed = hashlib.sha256(json.dumps(said).encode())
@@ -297,73 +310,102 @@ def _compose_file(asked: Request, files: Files, delivered: str | None) -> bytes:
     """The release's Compose file: the repository's, or the server's own with the images set."""
     from server import compose_file  # noqa: PLC0415 - as above
 
+    text = _text(files.compose) if delivered is None else delivered
     try:
-        for text in [*([files.override.read_text()] if files.override else []), delivered or files.compose.read_text()]:
-            compose_file.refuse_parts(text)
+        for part in [*([_text(files.override)] if files.override else []), text]:
+            compose_file.refuse_parts(part)
     except compose_file.ComposeFileError as error:
         raise Refusal(str(error)) from None
     if delivered is not None:
         return delivered.encode()
     try:
-        # By bytes: line endings are part of the file and stay as they are.
-        return compose_file.with_image(files.compose.read_bytes().decode(), asked.services, str(asked.image)).encode()
-    except (compose_file.ComposeFileError, UnicodeDecodeError) as error:
+        return compose_file.with_image(text, asked.services, str(asked.image), asked.one_shots).encode()
+    except compose_file.ComposeFileError as error:
         raise Refusal(f"{files.compose} is left as it is. {error}") from None
 
 
-def _compose(asked: Request, files: Files, file: Path) -> Compose:
-    """The project as if it had this Compose file."""
-    return Compose(Path(asked.directory), file, (files.override,) if files.override else ())
+def _text(file: Path) -> str:
+    """Of a Compose file. By bytes: line endings are part of the file and stay as they are."""
+    try:
+        return file.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{file} is not in UTF-8, as Compose reads it: {error}.", "Save it in that encoding.") from None
 
 
-def _resolve(asked: Request, docker: Docker, files: Files, candidate: Compose) -> dict[str, Any]:
+def _refuse_environment(run: Run, wanted: str | None) -> None:
+    """Raises Refusal where this environment must not take the place of the one that is there."""
+    if wanted is None or environment.is_in_place(run.directory, wanted):
+        return
+    if "COMPOSE_FILE" in environment.names_in(wanted):
+        raise Refusal("env.COMPOSE_FILE: which file holds the image lines would not be certain.", "Remove it.")
+    environment.refuse_lost_names(run.directory, run.state, wanted)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What is asked of Compose before it is so. environment: as in Delivery; scratch: for files of this step."""
+
+    asked: Request
+    files: Files
+    environment: str | None
+    scratch: Path
+
+    def compose(self, file: Path) -> Compose:
+        """The project as if it had this Compose file and, where it is given, this environment."""
+        directory, more = Path(self.asked.directory), [self.files.override] if self.files.override else []
+        if self.environment is None or environment.is_in_place(directory, self.environment):
+            return Compose(directory, file, tuple(more))
+        new = self.scratch / environment.FILE
+        environment.write(new, self.environment)
+        file, *more = (_with_environment(directory, path, new) for path in (file, *more))
+        return Compose(directory, file, tuple(more), new)
+
+
+def _with_environment(directory: Path, file: Path, new: Path) -> Path:
+    """A Compose file that names another .env where this one names that of the directory."""
+    from server import compose_file  # noqa: PLC0415 - as above
+
+    text, own = _text(file), os.path.normpath(directory / environment.FILE)
+    if environment.FILE not in text:
+        return file
+    changed = compose_file.with_path(text, lambda path: os.path.normpath(directory / path) == own, str(new))
+    if changed == text:
+        return file
+    trial = new.with_name(f"trial-{file.name}")
+    trial.write_bytes(changed.encode())
+    return trial
+
+
+def _resolve(docker: Docker, trial: _Trial, file: Path) -> dict[str, Any]:
     """What Compose makes of the release; refuses where another thing than its images would differ."""
+    asked, files = trial.asked, trial.files
+    candidate = trial.compose(file)
     resolving = Background(lambda: project_answer(docker, candidate))
     try:
         if not asked.keeps_compose_file:
-            _compare(asked, docker, files, candidate)
+            _compare(asked, docker, files, candidate, trial.compose(files.compose))
     finally:
         resolving.wait()
     answer = resolving.result()
     if not answer.succeeded:
-        raise docker.failure("Docker Compose does not accept the Compose file of this release.")
-    resolved: dict[str, Any] = json.loads(answer.text)
-    if not Project.of(resolved).runs(asked.services, str(asked.image)):
+        raise docker.failure("Docker Compose does not accept the Compose file or the environment of this release.")
+    # Where the environment will be.
+    text = answer.text.replace(str(trial.scratch / environment.FILE), f"{asked.directory}/{environment.FILE}")
+    resolved: dict[str, Any] = json.loads(text)
+    project = Project.of(resolved, asked.services, asked.one_shots)
+    active = [name for name in asked.services if name in project.services]  # a release may bring other profiles
+    if not project.runs(active, str(asked.image)):
         raise Refusal(
-            f"The Compose file of this release does not give {' '.join(asked.services)} the image {asked.image}.",
+            f"The Compose file of this release does not give {' '.join(active)} the image {asked.image}.",
             f"Remove the image from {files.override.name if files.override else 'the place that sets another one'}.",
         )
     return resolved
 
 
-def _with_environment(
-    run: Run, docker: Docker, candidate: Compose, wanted: str | None, resolved: dict[str, Any]
-) -> dict[str, Any]:
-    """The same with the release's environment, which is not in place yet."""
-    if wanted is None or environment.is_in_place(run.directory, wanted):
-        return resolved
-    view = _make_view(run, wanted)
-    answer = project_answer(docker, dataclasses.replace(candidate, directory=view, name=resolved["name"]))
-    if not answer.succeeded:
-        raise docker.failure("Docker Compose does not accept the environment of this release.")
-    with_it: dict[str, Any] = json.loads(answer.text.replace(str(view), str(run.directory)))
-    return with_it
-
-
-def _make_view(run: Run, wanted: str) -> Path:
-    """A directory that stands for the project's, with the release's environment."""
-    view = run.scratch / "project"
-    if not view.exists():
-        environment.refuse_lost_names(run.directory, run.state, wanted)
-        environment.make_view(run.directory, view, wanted)
-    return view
-
-
-def _compare(asked: Request, docker: Docker, files: Files, candidate: Compose) -> None:
+def _compare(asked: Request, docker: Docker, files: Files, candidate: Compose, own: Compose) -> None:
     """Exactly the images of the services may differ, as Compose itself understands the file before and after."""
     from server import compose_file  # noqa: PLC0415 - as above
 
-    own = Compose(candidate.directory, files.compose, candidate.more)
     reading = Background(lambda: _normal_form(docker, own, f"Docker Compose does not accept {files.compose}."))
     try:
         after = _normal_form(
@@ -372,24 +414,48 @@ def _compare(asked: Request, docker: Docker, files: Files, candidate: Compose) -
     finally:
         reading.wait()
     before = reading.result()
+    given = compose_file.services_with(compose_file.parse(candidate.stdin.decode()), str(asked.image))
     before["services"] = {
-        name: {**service, "image": str(asked.image)} if name in asked.services else service
+        name: {**service, "image": str(asked.image)} if name in given else service
         for name, service in before["services"].items()
     }
     try:
-        compose_file.explain_difference(before, after, asked.services)
+        compose_file.explain_difference(before, after, given)
     except compose_file.ComposeFileError as error:
         raise Refusal(f"{files.compose} is left as it is. {error}") from None
 
 
 def _normal_form(docker: Docker, compose: Compose, failing: str) -> dict[str, Any]:
-    """What Compose understands, without the `x-…` sections: what these say has had its effect."""
-    answer = project_answer(docker, compose, "--no-interpolate")
+    """What Compose understands, of all profiles, without the `x-…` sections: what these say has had its effect."""
+    answer = project_answer(docker, compose, "--no-interpolate", profiles="*")
     if not answer.succeeded:  # some variables stand where only a number may
+        answer = project_answer(docker, compose, profiles="*")
+    if not answer.succeeded:  # some file that a service of an inactive profile needs is not there
         answer = project_answer(docker, compose)
     if not answer.succeeded:
         raise docker.failure(failing)
     return {key: value for key, value in json.loads(answer.text).items() if not key.startswith("x-")}
+
+
+def _refuse_profiles(trial: _Trial, file: Path, resolved: Mapping[str, Any]) -> None:
+    """Raises Refusal where a service of the application would not be started, or another one would be."""
+    from server import compose_file  # noqa: PLC0415 - as above
+
+    asked, document = trial.asked, compose_file.parse(_text(file))
+    for name in asked.services:
+        if name not in resolved["services"]:
+            profile = (document["services"][name].get("profiles") or ["?"])[0]
+            where = "env" if trial.environment is not None else f"{asked.directory}/{environment.FILE}"
+            raise Refusal(
+                f"The service '{name}' (app.services) is in the profile '{profile}', which is not active: `docker "
+                "compose up` would not start it.",
+                f"Nothing was stopped. Set COMPOSE_PROFILES={profile} in {where}, or remove `profiles:` from '{name}'.",
+            )
+    try:
+        known = (*asked.services, *asked.one_shots)
+        compose_file.refuse_active(document, resolved["services"], known, str(asked.image))
+    except compose_file.ComposeFileError as error:
+        raise Refusal(f"{trial.files.compose} is left as it is. {error}") from None
 
 
 def _refuse_two(asked: Request, resolved: Mapping[str, Any]) -> None:
@@ -404,10 +470,3 @@ def _refuse_two(asked: Request, resolved: Mapping[str, Any]) -> None:
 def cannot_roll(web: str, reason: str, remedy: str) -> Refusal:
     """The error of the strategy `rolling` where it cannot be used."""
     return Refusal(f"'{web}' cannot be rolled: {reason}", f"Nothing was stopped. {remedy} Or set app.strategy: staged.")
-
-
-def _candidate(run: Run, files: Files, release: Path, delivery: Delivery, prepared: Prepared) -> Candidate:
-    wanted = delivery.environment
-    in_place = wanted is None or environment.is_in_place(run.directory, wanted)
-    view = run.directory if in_place else _make_view(run, wanted or "")
-    return Candidate(files, release / "candidate.yml", wanted, run.directory, view, prepared)

@@ -9,7 +9,10 @@ all in .releve (mode 0700):
   log/      one log a run; latest.log: the newest   children  held by the docker commands of whoever works here
   compose/  Compose files as they were              tmp/      of the running step
   releases/ current previous prepared               what the server keeps: releases.py
+  kept      the images that it keeps: kept_images.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
+  databases the application's, as it named them last
+  left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
 """
 
 from __future__ import annotations
@@ -32,10 +35,11 @@ from server import releases
 from server.commands import Docker, Phase, keep_newest
 from server.containers import OneOffs
 from server.errors import Failure, Refusal, StepError, Terminated, Told
+from server.hidden import hide_values
 from server.output import Output, fit
 from server.preparation import CANDIDATE, user
 from server.request import Request, RequestError, StepName, Strategy, load
-from server.run import Run, file_timestamp, read_line, timestamp
+from server.run import LEFT, Run, file_timestamp, read_line, timestamp
 
 LOCK_WAIT = 60
 """Seconds to wait for another step to end, if the step's own time is not shorter."""
@@ -107,28 +111,34 @@ def _terminate(number: int, _frame: Any) -> None:
 
 
 def _begin(step: StepName, request: Request, output: Output, program: Path | None) -> int:
-    _enter(request)
+    variables = _enter(request)
     if step is StepName.INSTALL:
-        return _install(request, output, program)
+        return _install(request, output, program, variables)
     if step is StepName.FACTS:
-        return _tell_facts(request, output)
-    return _run(step, request, output)
+        return _tell_facts(request, output, variables)
+    return _run(step, request, output, variables)
 
 
-def _enter(request: Request) -> None:
-    """Into the project's directory, without what would make Compose do other things than for a person there."""
+def _enter(request: Request) -> dict[str, str]:
+    """Into the project's directory, without the variables that would make Compose take it for another project.
+
+    Returns these.
+    """
     try:
         os.chdir(request.directory)
     except OSError:
         raise Refusal(f"There is no directory {request.directory} for {user()} (app.directory).") from None
-    for name in [name for name in os.environ if name.startswith("COMPOSE_") or name == "DOCKER_DEFAULT_PLATFORM"]:
-        del os.environ[name]
+    # The name by which one goes there is part of the project's, where it is a symbolic link.
+    os.environ["PWD"] = request.directory
+    removed = [name for name in os.environ if name.startswith("COMPOSE_") or name == "DOCKER_DEFAULT_PLATFORM"]
+    variables = {name: os.environ.pop(name) for name in removed}
     host = os.environ.get("DOCKER_HOST", "")
     if host and not host.startswith("unix://"):
         raise Refusal(f"DOCKER_HOST is {host}: the containers would not be on this server.", "Unset it at login.")
+    return variables
 
 
-def _install(request: Request, output: Output, program: Path | None) -> int:
+def _install(request: Request, output: Output, program: Path | None, variables: dict[str, str]) -> int:
     """Writes nothing in the directory until every check has passed."""
     from server.install import install  # noqa: PLC0415 - each step loads what it needs: that is most of its start
 
@@ -136,29 +146,31 @@ def _install(request: Request, output: Output, program: Path | None) -> int:
         output.log = Path(scratch) / "log"
         output.log.touch()
         phase = Phase.begin(str(StepName.INSTALL), request.limits[StepName.INSTALL])
-        install(Run(StepName.INSTALL, request, output, Docker(output, phase)), Path(scratch), program or Path())
+        run = Run(StepName.INSTALL, request, output, Docker(output, phase), variables=variables)
+        install(run, Path(scratch), program or Path())
     return 0
 
 
-def _tell_facts(request: Request, output: Output) -> int:
+def _tell_facts(request: Request, output: Output, variables: dict[str, str]) -> int:
     """Without the lock, and without a trace: nothing is written."""
     from server import facts  # noqa: PLC0415 - as above
 
     phase = Phase.begin(str(StepName.FACTS), request.limits[StepName.FACTS])
-    print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase))))
+    print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)))
     return 0
 
 
 # ----------------------------------------------------------------------------------------------- a step, under the lock
 
 
-def _run(step: StepName, request: Request, output: Output) -> int:
+def _run(step: StepName, request: Request, output: Output, variables: dict[str, str]) -> int:
     phase = Phase.begin(str(step), request.limits[step])
     state = Path(request.directory) / ".releve"
     with _locked(state, step, request, phase), (state / "children").open("a") as marker:
-        run = Run(step, request, output, Docker(output, phase, marker.fileno()))
+        run = Run(step, request, output, Docker(output, phase, marker.fileno()), variables=variables)
+        hide_values(run)
         _note_interrupted_run(run)
-        shutil.rmtree(run.scratch, ignore_errors=True)
+        _remove_scratch(run)
         run.scratch.mkdir()
         try:
             (run.scratch / "step").write_text(f"{step}\n")
@@ -172,7 +184,7 @@ def _run(step: StepName, request: Request, output: Output) -> int:
                     releases.record(run, "failed", phase=name, previous=releases.linked(state, "current"))
             raise
         finally:
-            shutil.rmtree(run.scratch, ignore_errors=True)
+            _remove_scratch(run)
             (run.directory / CANDIDATE).unlink(missing_ok=True)
     return 0
 
@@ -219,11 +231,13 @@ def _dump(run: Run) -> None:
     """On demand."""
     from server.containers import Compose  # noqa: PLC0415
     from server.database import Database  # noqa: PLC0415
+    from server.migrations import named  # noqa: PLC0415
     from server.placement import read_project  # noqa: PLC0415
 
     project = read_project(run, run.docker)
     docker = run.begin(StepName.DUMP)
-    Database.find(run, project).dump(docker, Compose(run.directory), "on-demand")
+    database = Database.find(run, docker, project, named(run, docker))
+    database.dump(docker, Compose(run.directory), "on-demand")
 
 
 @contextmanager
@@ -259,6 +273,13 @@ def _note_interrupted_run(run: Run) -> None:
         killed_in = read_line(run.scratch / "step")
         known = killed_in in [str(step) for step in StepName]
         releases.record(replace(run, step=StepName(killed_in)) if known else run, "interrupted")
+
+
+def _remove_scratch(run: Run) -> None:
+    shutil.rmtree(run.scratch, ignore_errors=True)
+    if run.scratch.exists():
+        # Files of a container's user, which this login cannot remove; `purge` can.
+        run.scratch.rename(run.state / f"{LEFT}{file_timestamp()}-{os.getpid()}")
 
 
 def _start_log(run: Run) -> None:

@@ -124,12 +124,24 @@ class Assets:
     source:     whether they are compiled here or taken from the image
     precompile: the command that compiles them; empty: nothing does
     memory:     what that may use, as Compose writes it, or None
+    inputs:     files and directories, relative to the project's, that are compiled in
     """
 
     paths: tuple[str, ...] = ()
     source: AssetsFrom = AssetsFrom.COMPILE
     precompile: tuple[str, ...] = ()
     memory: Optional[str] = None
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Check:
+    """A page that is asked for seldom, and what it must answer: as of Health."""
+
+    path: str
+    status: int = 200
+    contains: tuple[str, ...] = ()
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -141,6 +153,8 @@ class Health:
     headers:   of the request
     url:       the public address, or None
     settle:    seconds for which it is watched after its first good answer
+    interval:  seconds between two questions to somebody who answers well
+    checks:    further pages, asked for when the first one is answered well, and at the end of settle
     log_files: absolute paths in the container, shown when it does not serve
     """
 
@@ -151,6 +165,8 @@ class Health:
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     url: Optional[str] = None
     settle: int = 0
+    interval: int = 1
+    checks: tuple[Check, ...] = ()
     log_files: tuple[str, ...] = ()
 
 
@@ -158,7 +174,7 @@ class Health:
 class Database:
     """Migrations, and the dump before them.
 
-    migrate: the command that migrates; empty: never, and nothing is asked
+    migrate: the command that migrates; empty: one-shots do, or nothing does, and then nothing is asked
     pending: a command that says by its status whether migrations are pending; empty: Rails is asked
     service: that of the database, or None: the only one with a PostgreSQL image
     command: writes a dump to its standard output; empty: pg_dump
@@ -199,6 +215,7 @@ class Request:
 
     directory:        the project's on the server, absolute
     services:         those that run the image, the web service first
+    one_shots:        those named as running the image to their end; others may be found to
     limits:           seconds that each step, or part of one, may take, by its name
     image:            of the release; None: the step is about none
     actor:            who rolls out, for the history
@@ -207,6 +224,7 @@ class Request:
     delivered:        Delivery.sha256 of what `pull` was given for this release
     registry_login:   the text of a Docker client's config.json with the account at the registry, or None; only `pull`
                       gets it
+    entrypoint:       what commands in one-off containers are given to; empty: nothing; None: the image's own
     before_up, after_up: commands, run once a release
     worker_quiet:     tells a worker, in its container, to take no more work; empty: nothing does
     maintenance_page: in the directory, there while the site is stopped for migrations; or None
@@ -217,6 +235,7 @@ class Request:
     directory: str
     services: tuple[str, ...]
     limits: dict[str, int]
+    one_shots: tuple[str, ...] = ()
     strategy: Strategy = Strategy.STAGED
     image: Optional[Image] = None
     actor: str = ""
@@ -227,6 +246,7 @@ class Request:
     assets: Assets = Assets()
     health: Health = Health(port=3000)
     database: Database = Database()
+    entrypoint: Optional[tuple[str, ...]] = None
     before_up: tuple[tuple[str, ...], ...] = ()
     after_up: tuple[tuple[str, ...], ...] = ()
     worker_quiet: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from server.containers import OneOffs, inspect, listing
 from server.health import (
     QUESTION,
     Gate,
+    ask_container,
     await_health,
     failure_with_logs,
     image_id,
@@ -42,7 +43,7 @@ from server.refusals import Refuser, forget_refused, iptables_image, note_refuse
 from server.releases import directory_of, has_served
 from server.request import StepName
 from server.run import Run, read_line, replace_file
-from server.transaction import Rollout, targets_of
+from server.transaction import Rollout, inspected, targets_of
 from server.workers import Workers, listed, new_containers, note_made, note_new
 
 LONG_BOOT = 0.4
@@ -69,34 +70,21 @@ class WebContainers:
 class Rolling(staged.Switch):
     """How the new release's containers take the place of the old ones: beside them.
 
-    proxies:  those of the web service, None as long as they are not known
     image:    that of this server's iptables, None where it has none or was not looked for
     refusers: proxy → what makes it refuse connections
     """
 
-    proxies: list[Proxy] | None = None
     image: str | None = None
     refusers: dict[str, Refuser] = field(default_factory=dict)
-    finding: Background[None] | None = None
     publishing: Background[None] | None = None
     replacing: Background[None] | None = None
     telling: Background[None] | None = None
 
-    def before(self, run: Run, candidate: Candidate) -> None:
-        """Proxies are looked for."""
-
-        def find() -> None:
-            running = listing(run.docker, candidate.project.name).of(run.request.web, states=("running",))
-            if running:
-                self.proxies = proxies.find(run, run.docker, running[0])
-                self.image = iptables_image(run.docker)
-
-        self.finding = Background(find)
-
-    def require(self) -> None:
-        """Raises Failure where a proxy could not be reloaded."""
-        if self.finding:
-            self.finding.result()
+    def find(self, run: Run, candidate: Candidate) -> None:
+        """And what makes them refuse connections."""
+        super().find(run, candidate)
+        if self.proxies is not None:
+            self.image = iptables_image(run.docker)
 
     def publish(self, rollout: Rollout) -> None:
         """Begins to publish; that is waited for before anything of the new release starts."""
@@ -111,7 +99,7 @@ class Rolling(staged.Switch):
             message = "The proxy refuses connections since a run that was killed: this server's iptables fails."
             raise docker.failure(message, "Nothing was stopped. Restart the proxy.")
         started = None if web.fresh else self._start_beside(rollout, docker, web, made)
-        gate, image = Gate.of(run.request.health), image_id(run, docker)
+        gate, image = Gate.of(run), image_id(run, docker)
         self._await_health(rollout, docker, web, gate, image)
         if started is not None:
             replace_file(run.state / "boot", f"{int((time.monotonic() - started) * 100)}\n")
@@ -379,7 +367,7 @@ def _try_release(rollout: Rollout) -> None:
     words = ("run", "-d", "-T", "--no-deps", "--name", trial, *oneoffs.labels, run.request.web)
     if docker.run(*compose.words(*words), stdin=compose.stdin) != 0:
         raise docker.failure(f"No container of '{run.request.web}' can be started.")
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     await_health(run, docker, gate, look_at(run, docker, [trial], image_id(run, docker), [trial]), [trial])
     oneoffs.remove(docker, "trial")
     run.say(f"tried '{run.request.web}': it answers {run.request.health.status} on {run.request.health.path}")
@@ -393,7 +381,7 @@ def _warm_up(run: Run, gate: Gate, web: WebContainers) -> None:
     for container in web.fresh:
         for address in gate.located.get(container, ()):
             with suppress(NoAnswer):  # what it answers is looked at later
-                gate.ask(address, f"{path}/", QUESTION)
+                ask_container(gate.health, address, f"{path}/", QUESTION)
 
 
 def _remove_unfit(run: Run, docker: Docker, web: WebContainers) -> None:
@@ -403,7 +391,7 @@ def _remove_unfit(run: Run, docker: Docker, web: WebContainers) -> None:
     """
     ran = listed(run.transaction / "containers")
     for container in list(web.stale):
-        if container not in ran and not any_serves(targets_of(run, docker, [container])):
+        if container not in ran and not any_serves(targets_of(run, docker, inspected(docker, [container]))):
             docker.must("rm", "-f", container, failing=f"The container {container} cannot be removed.")
             run.say(f"removed a container of '{run.request.web}' that did not answer")
             web.stale.remove(container)

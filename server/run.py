@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from server.commands import Docker, Phase
 from server.output import Output
+from server.questions import Questions
 from server.request import Image, Request, StepName
+
+LEFT = "left-"
+"""What the names of directories in .releve begin with that were `tmp` of a step and could not be removed then."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One step.
 
-    docker: with the time of the whole step
+    docker:    with the time of the whole step
+    questions: to the application, whoever asks them
+    variables: of the login, that Compose is not told
     """
 
     step: StepName
     request: Request
     output: Output
     docker: Docker
+    questions: Questions = field(default_factory=Questions)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:

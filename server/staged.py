@@ -7,30 +7,62 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from server import assets, database, releases, transaction
-from server.bringing_up import bring_up, start_missing
+from server import assets, migrations, proxies, releases, transaction
+from server.background import Background
+from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
+from server.database import Database, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
-from server.placement import require_in_place
+from server.others import tell_left_behind
+from server.placement import put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
-from server.public import Downtime, look, look_before
+from server.proxies import Proxy
+from server.public import UNSEEN, Downtime, look, look_before
+from server.pull import fit_image
 from server.request import Migrations, StepName
-from server.run import Run, read_line
+from server.run import LEFT, Run, read_line
 from server.transaction import Rollout
 
 
+@dataclass
 class Switch:
-    """How the new release's containers take the place of the old ones: they stop first."""
+    """How the new release's containers take the place of the old ones: they stop first.
+
+    proxies: those of the web service, None as long as they are not known
+    """
+
+    proxies: list[Proxy] | None = None
+    finding: Background[None] | None = None
 
     def before(self, run: Run, candidate: Candidate) -> None:
-        """What is begun before anything changes."""
+        """What is begun before anything changes: proxies are looked for."""
+        self.finding = Background(lambda: self.find(run, candidate))
+
+    def find(self, run: Run, candidate: Candidate) -> None:
+        """The proxies, as long as there is something that they pass requests to."""
+        running = listing(run.docker, candidate.project.name).of(run.request.web, states=("running",))
+        if running:
+            self.proxies = proxies.find(run, run.docker, running[0])
 
     def require(self) -> None:
-        """Raises Failure where what was begun has found that the switch cannot be made."""
+        """Raises Failure where a proxy could not be told of the new containers."""
+        if self.finding:
+            self.finding.result()
+
+    def known(self) -> Sequence[Proxy]:
+        """The proxies that were found. Raises Failure as above."""
+        self.require()
+        return self.proxies or ()
+
+    def tell(self, run: Run, docker: Docker, container: str) -> None:
+        """The proxies that do not find the web service's containers by themselves; `container` is one that answers."""
+        known = proxies.find(run, docker, container) if self.proxies is None else self.proxies
+        self.proxies = proxies.tell(run, docker, known, container)
 
     def publish(self, rollout: Rollout) -> None:
         """Makes sure that the new release's assets are published, or begins to."""
@@ -40,12 +72,14 @@ class Switch:
         """Until the new release serves. Raises StepError."""
         run, docker = rollout.run, rollout.run.begin(StepName.UP)
         bring_up(run, docker, rollout.project)
+        run.questions.forget()  # what containers said before they were stopped
         docker = run.begin(StepName.GATE)
         there = require_containers(run, docker, rollout.project.name)
-        web, gate = there.of(run.request.web), Gate.of(run.request.health)
+        web, gate = there.of(run.request.web), Gate.of(run)
         watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
+        self.tell(run, docker, web[0])
         transaction.hide_maintenance_page(run)
         health = run.request.health
         run.say(
@@ -56,12 +90,16 @@ class Switch:
     def switch_back(self, rollout: Rollout, docker: Docker, project: Project) -> None:
         """Until the old release serves again; the files are its own already. Raises StepError."""
         bring_up(rollout.run, docker, project)
+        rollout.run.questions.forget()
         docker = rollout.run.begin(StepName.GATE)
         web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
         transaction.await_old_release(rollout, docker, web)
+        self.tell(rollout.run, docker, web[0])
 
     def end(self) -> None:
         """Waits for whatever goes on in the background, in every outcome."""
+        if self.finding:
+            self.finding.wait()
 
 
 def precompile(run: Run) -> None:
@@ -70,11 +108,12 @@ def precompile(run: Run) -> None:
     candidate = prepare(run, docker)
     name_release(run)
     require_prepared(run)
+    fit_image(run, docker, candidate)
     if assets.are_kept(run, candidate):
         run.say(f"the assets of {run.image.release} are here already")
         return
     assets.begin_staging(run, docker)
-    start_missing(run, docker, candidate.project, "Nothing was stopped.")
+    start_missing(run, docker, candidate.project, put_first_in_place(run, candidate), "Nothing was stopped.")
     assets.compile_assets(run, docker, candidate)
     run.say(f"compiled beside the running release: {' '.join(run.request.assets.precompile)}")
     assets.end_staging(run, docker, candidate)
@@ -86,15 +125,17 @@ def up(run: Run, switch: Switch) -> None:
     candidate = prepare(run, docker)
     name_release(run)
     require_prepared(run)
+    fit_image(run, docker, candidate)
     if not assets.are_kept(run, candidate):
         raise Refusal(
-            f"The assets of {run.image.release} are not here.", PREPARE_AGAIN.replace("Prepare it again", "Make them")
+            f"The assets of {run.image.release} were made with other settings of '{run.request.web}', or are not here.",
+            PREPARE_AGAIN.replace("Prepare it again", "Make them"),
         )
     switch.before(run, candidate)
     try:
-        rollout = _look_at_old(run, candidate)
+        rollout = _look_at_old(run, candidate, put_first_in_place(run, candidate), switch)
         transaction.begin(run, docker, candidate, switch.require)
-        downtime = Downtime(rollout.measured_at)
+        downtime = Downtime(run.questions, run.request.health.interval, lambda: rollout.measured)
         try:
             _replace(rollout, switch)
         except (Exception, Terminated) as error:  # whatever it is, the old release is put back
@@ -106,45 +147,55 @@ def up(run: Run, switch: Switch) -> None:
         switch.end()
 
 
-def _look_at_old(run: Run, candidate: Candidate) -> Rollout:
-    """What serves, and whether the release may follow it. Changes nothing."""
+def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switch) -> Rollout:
+    """What serves, and whether the release may follow it. Changes nothing.
+
+    compose: how it is asked to start what is not there yet
+    """
     docker, project = run.docker, candidate.project
     current = releases.linked(run.state, "current")
-    public = look_before(run, docker)
+    public = look_before(run, docker, switch.known)
     old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
-    rollout = Rollout(run, candidate, public, current, old_health, pending=False, targets=[])
+    rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    if run.request.database.migrate and not database.need_not_ask(run, current):
+    migrates = run.request.database.migrate or project.one_shots
+    if migrates and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
-        start_missing(run, docker, project, "Nothing was stopped.")
-        rollout.pending = database.are_pending(run, docker, candidate.compose)
+        start_missing(run, docker, project, compose, "Nothing was stopped.")
+        named = migrations.pending(run, docker, candidate.compose)
+        if named is not None:
+            rollout.database = Database.find(run, run.begin(StepName.DUMP), project, named)
     return rollout
 
 
 def _replace(rollout: Rollout, switch: Switch) -> None:
     """From the first change to the last look at the new release."""
     run = rollout.run
-    if rollout.pending:
-        _migrate(rollout)
+    if rollout.database:
+        _migrate(rollout, rollout.database)
     run_tasks(run, rollout.candidate.compose, run.request.before_up)
     switch.publish(rollout)
     run.begin(StepName.UP)
     transaction.place(rollout)
+    run_one_shots(run, rollout.project)
+    transaction.note_started(run)
     switch.switch(rollout)
-    look(run, run.begin(StepName.VERIFY), rollout.public)
+    require_one_shots(run.begin(StepName.VERIFY), rollout.project)
+    rollout.proxies = switch.known()
+    rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies)
 
 
-def _migrate(rollout: Rollout) -> None:
-    run, compose, services = rollout.run, rollout.candidate.compose, rollout.run.request.services
-    where = database.Database.find(run, rollout.project)
+def _migrate(rollout: Rollout, database: Database) -> None:
+    run, compose = rollout.run, rollout.candidate.compose
     if run.request.database.migrations is Migrations.STOPPED:
         transaction.show_maintenance_page(run)
-        docker = run.begin(StepName.STOP)
-        docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
-        run.say(f"stopped {' '.join(services)}")
-    dump = where.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
-    database.migrate(run, run.begin(StepName.MIGRATE), compose, dump)
+        stop_application(run, run.begin(StepName.STOP), rollout.project)
+        run.say(f"stopped {' '.join(run.request.services)}")
+    dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
+    # From here on the database may be another one: the dumps are what it was.
+    note_dumps(run, dumps)
+    migrations.migrate(run, run.begin(StepName.MIGRATE), compose)
 
 
 def publish(rollout: Rollout) -> None:
@@ -154,6 +205,7 @@ def publish(rollout: Rollout) -> None:
         return
     docker = run.begin(StepName.PUBLISH)
     kept = assets.kept_assets(run, rollout.candidate)
+    (run.transaction / "published").touch()
     if not assets.publish(run, docker, kept.name, kept):
         raise docker.failure("The assets cannot be published.")
     run.say("published the assets beside those of the old release")
@@ -174,6 +226,7 @@ def _put_back(rollout: Rollout, error: BaseException, downtime: Downtime, switch
             switch.switch_back(rollout, docker, project)
         finally:
             switch.end()
+        rollout.proxies = switch.proxies or ()
 
     transaction.put_back(rollout, error, downtime, switch_back)
 
@@ -183,16 +236,18 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     releases.keep(run, rollout.candidate)
     releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=downtime)
     transaction.end(run)
-    name = run.image.release
+    name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
-        run.say(f"{name} serves; nothing served before")
+        run.say(f"{name}; nothing served before")
+        tell_left_behind(run, rollout.project)
         return
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
-    run.say(f"{name} serves; the site did not answer for {downtime:.1f} s{over}")
+    run.say(f"{name}; the site did not answer for {downtime:.1f} s{over}")
     usual = releases.usual_downtime(run)
     if usual:
         run.say(f"usual here: {usual[0]:.1f} s (median of {usual[1]})")
+    tell_left_behind(run, rollout.project)
 
 
 def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:
@@ -204,7 +259,8 @@ def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> 
             run.say(f"done before: {' '.join(command)}")
             continue
         docker = run.begin(StepName.TASK)
-        if OneOffs.of(run.request).run(docker, compose, "task", run.request.web, *command) != 0:
+        oneoffs = OneOffs.of(run.request)
+        if oneoffs.run(docker, compose, "task", *oneoffs.command(run.request.web, command)) != 0:
             raise docker.failure(f"The task failed: {' '.join(command)}")
         done.touch()
         run.say(f"done: {' '.join(command)}")
@@ -229,5 +285,8 @@ def purge(run: Run) -> None:
         assets.remove_stale_assets(run, docker, names)
     releases.prune(run, docker)
     assets.remove_staging(run, docker)
+    for left in run.state.glob(f"{LEFT}*"):
+        if not releases.remove_directory(run, docker, left):
+            raise docker.failure(f"{left} cannot be removed.", "The release serves. Remove it as root.")
     kept = sorted(path.name for path in (run.state / "releases").iterdir() if path.is_dir())
     run.say(f"kept: {' '.join(kept)}")

@@ -4,8 +4,10 @@ transaction/  exists from before the first change until the new release is live 
   compose.yml, placed.yml   the Compose file as it was, and as this program left it
   env, env-placed           .env as it was, if there was one; and that this program has replaced it
   schema                    the last migration that had been run
-  dump                      the database was migrated; this file is what it was
-  started                   containers of the new release may have been started
+  dump                      the database was migrated; these files, of one database each, are what it was
+  dump-restored, dump-failed   they were restored; that was tried, and the old release has started without
+  published                 assets of the new release may have been published
+  started                   containers of the new release may have been started, besides one-shots
   containers                those that there were
 """
 
@@ -13,23 +15,27 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
-from server import environment, releases
-from server.assets import assets_of, publish, purge
+from server import environment, releases, sockets
+from server.assets import assets_of, image_here, publish, purge
+from server.bringing_up import stop_application
 from server.commands import Docker
-from server.containers import OneOffs, containers_from, listing, reached_at
-from server.database import Database, remove_unfinished_dumps
+from server.containers import Container, OneOffs, containers_from, listing, reached_at
+from server.database import Database, noted_dumps, remove_unfinished_dumps
 from server.errors import StepError
-from server.health import Gate, failure_with_logs
-from server.placement import put_in_place, read_project, replace_compose_file
+from server.health import Gate, failure_with_logs, is_shown_here
+from server.placement import put_environment_in_place, put_in_place, read_project, replace_compose_file
 from server.preparation import Candidate, find_files
 from server.project import Project
-from server.public import Downtime, Public
-from server.request import StepName
+from server.proxies import Proxy
+from server.public import UNSEEN, Downtime, Measured, Public, Target, look
+from server.request import Migrations, StepName
+from server.restoring import restore
 from server.run import Run, read_line, replace_file
 
 RESERVE = 2 << 20
@@ -49,8 +55,10 @@ class Rollout:
     """A release on its way.
 
     previous: the release that was live when it began, "" for none
-    pending:  migrations are to be run
-    targets:  what is asked to measure the downtime, where there is no public address
+    database: what is dumped before migrations are run, or None: there are none to run
+    measured: what is asked to measure the downtime
+    proxies:  those of the web service, as far as they are known
+    seen:     whether it was seen as visitors get it
     """
 
     run: Run
@@ -58,34 +66,38 @@ class Rollout:
     public: Public
     previous: str
     old_health: OldHealth
-    pending: bool
-    targets: list[str]
+    database: Database | None
+    measured: Measured = field(default_factory=Measured)
+    proxies: Sequence[Proxy] = ()
+    seen: bool = False
 
     @property
     def project(self) -> Project:
         """As the release wants it."""
         return self.candidate.project
 
-    def measured_at(self) -> list[str]:
-        """What is asked to know whether the site answers."""
-        return [f"{self.public.url}{self.run.request.health.path}"] if self.public.url else self.targets
-
     def note_targets(self, docker: Docker) -> None:
-        """The containers that serve now are asked from now on."""
+        """The containers that serve now are looked at from now on, and asked where there is no public address."""
+        health = self.run.request.health
+        containers = inspected(docker, listing(docker, self.project.name).of(self.run.request.web))
+        targets = [Target.at(f"{self.public.url}{health.path}")]
         if self.public.url is None:
-            ids = listing(docker, self.project.name).of(self.run.request.web)
-            self.targets = targets_of(self.run, docker, ids)
+            targets = targets_of(self.run, docker, containers)
+        shown = [it.process for it in containers if is_shown_here(it) and sockets.shows(it.process)]
+        self.measured = Measured(targets, shown, health.port)
 
 
-def targets_of(run: Run, docker: Docker, ids: list[str]) -> list[str]:
-    """The health pages of containers."""
-    health = run.request.health
-    answer = docker.ask("inspect", *ids) if ids else None
-    if answer is None:
-        return []
+def inspected(docker: Docker, ids: list[str]) -> list[Container]:
+    """The containers, as many of them as there still are."""
+    return containers_from(docker.ask("inspect", *ids).text) if ids else []
+
+
+def targets_of(run: Run, docker: Docker, containers: list[Container]) -> list[Target]:
+    """The health pages of containers, which are asked as the health gate asks them."""
+    gate = Gate.of(run)
     return [
-        f"http://{address}:{health.port}{health.path}"
-        for container in containers_from(answer.text)
+        Target((container.id, address), partial(gate.ask, address))
+        for container in containers
         for address in reached_at(docker, container)
     ]
 
@@ -95,7 +107,7 @@ def old_health(run: Run, docker: Docker, project: Project) -> OldHealth:
     web = listing(docker, project.name).of(run.request.web, states=("running",))
     if not web:
         return OldHealth.NONE
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     if gate.is_answered_by(docker, web):
         return OldHealth.FULL
     return OldHealth.STATUS if gate.without_texts().is_answered_by(docker, web) else OldHealth.NONE
@@ -142,18 +154,21 @@ def _note_what_is_there(run: Run, docker: Docker, candidate: Candidate, new: Pat
 
 
 def place(rollout: Rollout) -> None:
-    """Containers of the new release may run from now on: its environment and its Compose file are put in place."""
+    """Puts the release's environment and its Compose file in place."""
     run, candidate = rollout.run, rollout.candidate
-    (run.transaction / "started").touch()
     if candidate.environment is None:
         # That of a rollout which was interrupted, and whose configuration is not wanted any more.
         _put_environment_back(run)
     elif not environment.is_in_place(run.directory, candidate.environment):
         (run.transaction / "env-placed").touch()
-        environment.replace(run.directory, run.state, candidate.environment)
-        run.say(".env is that of the release")
+        put_environment_in_place(run, candidate)
     put_in_place(run, candidate)
     shutil.copy2(candidate.files.compose, run.transaction / "placed.yml")
+
+
+def note_started(run: Run) -> None:
+    """Containers of the new release may serve from now on, and write."""
+    (run.transaction / "started").touch()
 
 
 def end(run: Run) -> None:
@@ -185,6 +200,8 @@ def put_back(
     run.output.complain("", f"Putting back {rollout.previous or 'what was there before'}.")
     try:
         _restore(rollout, switch_back)
+        if rollout.old_health is not OldHealth.NONE:
+            rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies, at_page=False)
     except Exception as failed:  # noqa: BLE001 - whatever it is, it is said, and the history tells of it
         run.output.report(failed if isinstance(failed, StepError) else StepError(f"{type(failed).__name__}: {failed}"))
         away = downtime.stop()
@@ -198,12 +215,17 @@ def put_back(
     _tell_about_database(run)
     releases.record(run, "restored", phase=phase, previous=rollout.previous, downtime=away)
     shutil.rmtree(run.transaction)
-    if rollout.previous:
-        run.output.complain(
-            f"The release {rollout.previous} was put back and serves. The site did not answer for {away:.1f} s."
-        )
-    else:
-        run.output.complain("What was there before was put back; nothing served.")
+    run.output.complain(_put_back_as(rollout, away))
+
+
+def _put_back_as(rollout: Rollout, away: float) -> str:
+    if not rollout.previous:
+        return "What was there before was put back; nothing served."
+    back = f"The release {rollout.previous} was put back"
+    if rollout.old_health is OldHealth.NONE:
+        return f"{back}. It did not answer before, either."
+    how = " and serves" if rollout.seen else f"; it {UNSEEN}"
+    return f"{back}{how}. The site did not answer for {away:.1f} s."
 
 
 def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -> None:
@@ -217,19 +239,54 @@ def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -
         _put_database_back(run, run.begin(StepName.DUMP), project)
         docker = run.begin(StepName.UP)
     if not previous:
-        words = ("compose", "rm", "--stop", "--force", *run.request.services)
+        words = ("compose", "rm", "--stop", "--force", *run.request.services, *project.along)
         docker.must(*words, failing="The containers cannot be removed.")
         hide_maintenance_page(run)
         return
     _restore_images(run, docker, previous, project)
-    old_assets = assets_of(run, previous) if run.request.assets.paths else None
-    if old_assets and not publish(run, docker, rollout.candidate.prepared.assets, old_assets):
-        raise docker.failure("The assets of the old release cannot be published.")
-    switch_back(docker, project)
+    # Before the old release starts: it reads its manifest then.
+    image = _put_assets_back(rollout, project)
+    switch_back(run.begin(StepName.UP), project)
     hide_maintenance_page(run)
     names = rollout.candidate.prepared.assets
-    if old_assets and not purge(run, run.begin(StepName.PURGE), names, previous):
+    if image and not _done(run, lambda: purge(run, run.begin(StepName.PURGE), names, previous, image)):
         run.output.complain("The assets of the failed release stay until the next one.")
+
+
+def _put_assets_back(rollout: Rollout, project: Project) -> str:
+    """Of the old release's assets, those that the new one's have replaced, as a manifest: the others have never left.
+
+    So where this fails, which is said, the old release starts nevertheless.
+    Returns the image whose programs can remove the new release's assets; "" where these are to stay.
+    """
+    run, previous, names = rollout.run, rollout.previous, rollout.candidate.prepared.assets
+    if not (run.transaction / "published").exists():
+        return ""
+    docker, old = run.begin(StepName.PUBLISH), assets_of(run, previous)
+    image = image_here(run, docker, project.name, previous)
+    if not old:
+        return image
+
+    def again() -> bool:
+        return publish(run, docker, names, old, image)
+
+    # On a full disk it may be the new release's files that take the room.
+    if image and (_done(run, again) or _done(run, lambda: purge(run, docker, names, previous, image) and again())):
+        return image
+    run.output.complain(
+        f"The assets of {previous} could not be published again, so its pages may name files of the failed release.",
+        "Fix the cause, then run `pulumi up` again, for this release or the old one.",
+    )
+    return ""
+
+
+def _done(run: Run, what: Callable[[], bool]) -> bool:
+    """Whether something succeeded that a restore can do without."""
+    try:
+        return what()
+    except (StepError, OSError) as error:
+        run.output.complain(str(error))
+        return False
 
 
 def _await_engine(docker: Docker) -> None:
@@ -261,7 +318,8 @@ def _put_images_back(run: Run, docker: Docker, compose: Path, previous: str) -> 
     if not image:
         raise docker.failure(f"{compose.name} was edited meanwhile; put the old image into it by hand.")
     try:
-        text = compose_file.with_image(compose.read_bytes().decode(), run.request.services, image)
+        asked = run.request
+        text = compose_file.with_image(compose.read_bytes().decode(), asked.services, image, asked.one_shots)
     except (compose_file.ComposeFileError, UnicodeDecodeError) as error:
         raise docker.failure(str(error)) from None
     replace_compose_file(text.encode(), compose)
@@ -272,7 +330,9 @@ def _put_environment_back(run: Run) -> None:
         return
     before = run.transaction / "env"
     if before.exists():
-        environment.replace(run.directory, run.state, before.read_text(errors="surrogateescape"))
+        text = before.read_text(errors="surrogateescape")
+        if not environment.is_in_place(run.directory, text):
+            environment.replace(run.directory, run.state, text)
     else:
         (run.directory / environment.FILE).unlink(missing_ok=True)
 
@@ -297,7 +357,7 @@ def await_old_release(rollout: Rollout, docker: Docker, web: list[str]) -> None:
     rollout.note_targets(docker)
     if rollout.old_health is OldHealth.NONE:
         return
-    gate = Gate.of(run.request.health)
+    gate = Gate.of(run)
     if rollout.old_health is OldHealth.STATUS:
         gate = gate.without_texts()
     # It may be started again meanwhile, and elsewhere.
@@ -309,16 +369,22 @@ def await_old_release(rollout: Rollout, docker: Docker, web: list[str]) -> None:
 
 
 def _may_restore_dump(run: Run) -> bool:
-    """Nothing was written since: no container of the new release was started."""
+    """Nothing was written since: no container of the new release was started, and the old one was stopped."""
     kept, asked = run.transaction, run.request.database
-    there = (kept / "dump").exists() and not (kept / "started").exists() and not (kept / "dump-restored").exists()
-    return there and asked.restore_on_failure and not asked.command
+    over = any((kept / name).exists() for name in ("started", "dump-restored", "dump-failed"))
+    wanted = asked.restore_on_failure and not asked.command and asked.migrations is Migrations.STOPPED
+    return (kept / "dump").exists() and not over and wanted
 
 
 def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
-    docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
-    dump = run.directory / read_line(run.transaction / "dump")
-    Database.find(run, project).restore(docker, dump)
+    """As far as that succeeds: an old release on the migrated database is more than none."""
+    try:
+        stop_application(run, docker, project)
+        restore(run, docker, project)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and the old release starts
+        run.output.report(error if isinstance(error, StepError) else StepError(f"{type(error).__name__}: {error}"))
+        (run.transaction / "dump-failed").touch()
+        return
     (run.transaction / "dump-restored").touch()
     replace_file(run.state / "schema", (run.transaction / "schema").read_text())
     run.say("restored the dump")
@@ -327,11 +393,13 @@ def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
 def _tell_about_database(run: Run) -> None:
     if not (run.transaction / "dump").exists():
         return
-    dump = run.directory / read_line(run.transaction / "dump")
+    dump = " ".join(str(dump.file) for dump in noted_dumps(run))
     if (run.transaction / "dump-restored").exists():
         run.output.complain(f"The database is what it was before the migrations, from {dump}.")
     else:
         run.output.complain(f"The database was migrated, or partly, and stays so. What it was before is in {dump}")
+    if (run.transaction / "dump-failed").exists():
+        run.output.complain("It could not be restored. How to do that by hand: docs/operations.md, Restoring a dump.")
 
 
 # ----------------------------------------------------------------------------------------------------- maintenance page
@@ -361,6 +429,7 @@ def show_maintenance_page(run: Run) -> None:
 def hide_maintenance_page(run: Run) -> None:
     """The site is back."""
     if run.request.maintenance_page:
+        run.questions.forget()  # what the page itself has answered
         page = run.directory / run.request.maintenance_page
         for path in (page, page.with_name(f"{page.name}.releve-new")):
             path.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The program that copies from the directory $1, which holds 0, 1, …, into the directories $2 …
+# The program that copies from the directory $1, which holds 0, 1, …, into the directories $2 …, as far as there are such
 set -eu
 source=$1
 shift
@@ -12,10 +12,12 @@ put() { # FILE: by a name of its own first, because readers must find it whole o
 }
 number=0
 for to in "$@"; do
+    from=$source/$number
+    number=$((number + 1))
+    [ -d "$from" ] || continue
     mkdir -p -- "$to"
     owner=$(stat -c %u:%g -- "$to")
-    cd -- "$source/$number"
-    number=$((number + 1))
+    cd -- "$from"
     find . -name "*.releve-new" -prune -o -type d ! -name . -print | while IFS= read -r directory; do
         [ -d "$to/$directory" ] || { mkdir -p -- "$to/$directory" && chown "$owner" "$to/$directory"; }
     done

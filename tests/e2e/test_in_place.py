@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import Deployment
-from tests.e2e.harness import steps_run
+from tests.e2e.harness import LOOKS_UP_ONCE, steps_run
 
 pytestmark = pytest.mark.e2e
 
@@ -13,10 +13,11 @@ IN_PLACE = ["pull", "stop", "purge-assets", "precompile", "up", "verify"]
 
 
 def in_place(deployment: Deployment) -> Deployment:
-    """Brings the application to release 1.0.0."""
+    """Brings the application to release 1.0.0, behind an nginx that must be told where it is."""
     application, project = deployment
     project.set("app.strategy", "in-place")
     project.release("1.0.0")
+    application.configure_nginx(LOOKS_UP_ONCE)
     return deployment
 
 

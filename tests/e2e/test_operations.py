@@ -78,8 +78,8 @@ def test_reading_commands_say_what_runs_and_leave_every_file_and_container_as_it
 def changed(application: Application, script: str, back: str) -> Iterator[None]:
     """The server after a change by hand, which is undone in every outcome."""
     directory = application.directory
-    application.sandbox.as_root("sh", "-c", f"cd {directory} && {script}")
     try:
+        application.sandbox.as_root("sh", "-c", f"cd {directory} && {script}")
         yield
     finally:
         application.sandbox.as_root("sh", "-c", f"cd {directory} && {back}")
@@ -94,9 +94,10 @@ CHANGES = {
     "service: {name}-worker-1 is exited": ("docker compose stop worker", "docker compose start worker"),
     "service: {name}-nginx-1 is paused": ("docker compose pause nginx", "docker compose unpause nginx"),
     "orphan: {name}-cache-1 belongs to no service": (
-        EDIT.format("printf '  cache:\\n    image: nginx\\n' >extra && sed -i '/^services:/r extra' docker-compose.yml")
+        "docker tag $(docker inspect -f '{{{{.Image}}}}' {name}-nginx-1) other:1 && "
+        + EDIT.format("printf '  cache:\\n    image: other:1\\n' >x && sed -i '/^services:/r x' docker-compose.yml")
         + f"&& docker compose create cache && {BACK}",
-        "docker rm -f $(docker ps -aqf name=-cache-1); rm -f extra",
+        "docker rm -f $(docker ps -aqf name=-cache-1); rm -f x",
     ),
     "assets: changed or missing in": (
         "for f in public/assets/*.css; do mv $f /tmp/kept.css; break; done; printf %s $f >/tmp/kept.name",

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from tempfile import TemporaryFile
 
 import httpx
@@ -19,13 +18,13 @@ from benchmark.visitors import Kind, Request, visitors
 from tests.e2e.conftest import Deployment
 from tests.e2e.faults.injection import Action, Injection, Place
 from tests.e2e.faults.report import Kill, kept
-from tests.e2e.harness import CHECKOUT, Application, Project
+from tests.e2e.harness import CHECKOUT, LOOKS_UP_ONCE, Application, Project
 
 pytestmark = pytest.mark.e2e
 
 CONFIGURATIONS = {
-    "asks-again": (CHECKOUT / "sandbox/projects/fabmanager/config/nginx/default.conf").read_text(),
-    "looks-up-once": (Path(__file__).parent / "nginx-literal.conf").read_text(),
+    "asks-again": CHECKOUT / "sandbox/projects/fabmanager/config/nginx/default.conf",
+    "looks-up-once": LOOKS_UP_ONCE,
 }
 """Of an nginx that asks Docker's DNS again, and of one that does so only when it reads its configuration."""
 
@@ -35,7 +34,7 @@ KILLED_AT = {
     "the new container is made": Place("docker compose create *"),
     "the new container starts": Place("docker start *"),
     "the new container is waited for": Place("connect * 3000", after_switch=True),
-    "the proxy is reloaded": Place("docker exec * nginx -s reload"),
+    "the proxy is reloaded": Place("docker exec * nginx * -s reload"),
     "connections to the old container are refused": Place("docker inspect OLD", after_switch=True),
     "the old container is stopped": Place("docker stop OLD"),
     "the old container is removed": Place("docker rm OLD"),
@@ -64,9 +63,7 @@ def rolling(deployment: Deployment, request: pytest.FixtureRequest) -> Deploymen
     project.set("app.strategy", "rolling")
     if "fabmanager" not in application.containers():
         project.release("1.0.0")
-    application.write(CONFIGURATIONS[request.param], "config/nginx/default.conf")
-    nginx = application.containers()["nginx"]
-    application.sandbox.on_server("docker", "exec", nginx, "nginx", "-s", "reload")
+    application.configure_nginx(CONFIGURATIONS[request.param])
     return deployment
 
 

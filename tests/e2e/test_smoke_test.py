@@ -111,11 +111,16 @@ services:
     container_name: releve-e2e-fixed-name
     environment: {POSTGRES_PASSWORD: x}
     volumes: [data:/var/lib/postgresql/data]
+    ports: !reset []
   web:
     image: ${IMAGE}
+    profiles: [smoke]
     environment: {GREETING: "a$$b"}
     ports: ["127.0.0.1:3000:3000"]
     restart: always
+  not-wanted:
+    image: releve.invalid/none
+    profiles: [tools]
 volumes:
   data:
     name: releve-e2e-fixed-volume

@@ -7,6 +7,7 @@ prints the normal form; tests/e2e compares with Compose itself.
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -20,16 +21,25 @@ Service = dict[str, Any]
 
 
 def normal_form(*texts: str) -> str:
-    """The normal form of Compose files, later ones on top; raises yaml.YAMLError where there is no YAML."""
+    """The normal form of Compose files, later ones on top; raises yaml.YAMLError where there is no YAML.
+
+    x-active, in any of them: the profiles that are active, separated by commas; `*`: all
+    """
     merged: dict[str, Any] = {"name": "shop"}
     for text in texts:
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
+        # A tab within a line is a blank to Compose.
+        spaces = re.sub(r"(?<=\S)[ \t]+", lambda found: " " * len(found[0]), text)
+        document = yaml.load(spaces, Loader=_Loader)  # noqa: S506 - derived from SafeLoader
         if not isinstance(document, dict):
             raise yaml.YAMLError("top-level object must be a mapping")
         merged = _merge(merged, document)
-    services = merged.get("services")
+    services, active = merged.get("services"), str(merged.pop("x-active", "")).split(",")
     if isinstance(services, dict):
-        merged["services"] = {name: _service(service or {}) for name, service in services.items()}
+        merged["services"] = {
+            name: _service(service or {})
+            for name, service in services.items()
+            if active == ["*"] or not (service or {}).get("profiles") or set(service["profiles"]) & set(active)
+        }
     return json.dumps(merged, ensure_ascii=False, indent=2)
 
 
@@ -54,8 +64,9 @@ def _untagged(loader: yaml.SafeLoader, _suffix: str, node: yaml.Node) -> Any:
 
 
 _Loader.add_multi_constructor("!", _untagged)
+_TEXT = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TEXT]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
@@ -67,6 +78,9 @@ def _service(service: Service) -> Service:
     depends_on = {**_implied(normal), **normal.get("depends_on", {})}
     if depends_on:
         normal["depends_on"] = depends_on
+    normal.pop(
+        "env_file", None
+    )  # its content becomes a part of `environment`; which files there are, only Compose knows
     # Compose names both always; null: what the image has.
     return {"command": None, "entrypoint": None, **normal}
 

@@ -65,6 +65,14 @@ def test_names_with_spaces_and_several_directories_are_published(tmp_path: Path)
     assert tree(tmp_path / "c") == {"-x.js": "-x.js"}
 
 
+def test_a_directory_for_which_a_release_has_nothing_is_left_alone(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", a_js="x")
+    (tmp_path / "release").mkdir()
+    run(PUBLISH, tmp_path / "release", target, tmp_path / "none")
+    assert tree(target) == {"a.js": "x"}
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_was_left_half_written_is_overwritten(tmp_path: Path) -> None:
     target = write(tmp_path / "target", a_js="hal")
     (target / "a.js.releve-new").write_text("ha")
@@ -73,19 +81,33 @@ def test_what_was_left_half_written_is_overwritten(tmp_path: Path) -> None:
     assert tree(target) == {"a.js": "whole"}
 
 
-def test_files_of_this_and_the_previous_release_stay_and_all_others_go(tmp_path: Path) -> None:
-    target = write(tmp_path / "target", a1_js="", a2_js="", a3_js="", deep__a1_js="")
-    write(tmp_path / "new/0", a3_js="")
-    write(tmp_path / "old/0", a2_js="")
-    run(PURGE, tmp_path / "new", tmp_path / "old", target)
-    assert list(tree(target)) == ["a2.js", "a3.js"]
+def test_what_a_retired_release_has_published_goes_unless_a_kept_one_has_it_too(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", a1_js="", a2_js="", a3_js="", deep__a1_js="", deep__a2_js="")
+    write(tmp_path / "r/kept/0/0", a3_js="")
+    write(tmp_path / "r/kept/1/0", a2_js="", deep__a2_js="")
+    write(tmp_path / "r/retired/0/0", a1_js="", a2_js="", deep__a1_js="")
+    write(tmp_path / "r/retired/1/0", deep__a2_js="", a0_js="")
+    run(PURGE, tmp_path / "r", target)
+    assert list(tree(target)) == ["a2.js", "a3.js", "deep/a2.js"]
 
 
-def test_without_a_previous_release_only_this_ones_files_stay(tmp_path: Path) -> None:
-    target = write(tmp_path / "target", a1_js="", a2_js="")
-    write(tmp_path / "new/0", a2_js="")
-    run(PURGE, tmp_path / "new", "", target)
-    assert list(tree(target)) == ["a2.js"]
+def test_what_no_release_has_published_stays_whatever_it_is(tmp_path: Path) -> None:
+    """Uploads, for one: also under the name of a retired release's file, or as a link where that had a file."""
+    target = write(tmp_path / "target", uploads__photo_jpg="photo", logo_png="the lab's own", a1_js="x")
+    (target / "link.js").symlink_to("uploads/photo.jpg")
+    write(tmp_path / "r/retired/0/0", logo_png="the application's", a1_js="x", link_js="photo")
+    (tmp_path / "r/kept").mkdir()
+    run(PURGE, tmp_path / "r", target)
+    assert list(tree(target)) == ["link.js", "logo.png", "uploads/photo.jpg"]
+
+
+def test_links_and_half_written_files_of_a_retired_release_go_too(tmp_path: Path) -> None:
+    target = write(tmp_path / "target", b_js="x")
+    (target / "b.js.releve-new").write_text("hal")
+    for directory in (target, write(tmp_path / "r/retired/0/0", b_js="x")):
+        (directory / "now.js").symlink_to("b.js")
+    run(PURGE, tmp_path / "r", target, tmp_path / "none")
+    assert list(target.iterdir()) == []
 
 
 def test_what_a_running_container_has_is_copied_and_a_directory_that_it_lacks_is_empty(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from server import compose_file
 from server.request import Delivery
-from tests.server.compose_cases import CASES, Outcome, check_outcome, expected_of, run_case, services_of
+from tests.server.compose_cases import (
+    CASES,
+    Outcome,
+    check_outcome,
+    expected_of,
+    one_shots_of,
+    run_case,
+    services_of,
+)
 from tests.server.server import IMAGE, MakeServer, Result, Server, side_by_side
 
 
@@ -28,7 +36,10 @@ def test_exactly_the_images_of_the_services_are_set_or_the_file_is_left_as_it_is
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if not (case / "override.yml").exists()], ids=lambda case: case.name
+    "case",
+    # An override file and the active profiles are known on the server alone.
+    [case for case in CASES if not (case / "override.yml").exists() and not (case / "profiles.txt").exists()],
+    ids=lambda case: case.name,
 )
 def test_the_client_understands_a_file_as_the_server_does(case: Path) -> None:
     text = (case / "before.yml").read_bytes().decode()
@@ -44,7 +55,7 @@ def test_the_client_understands_a_file_as_the_server_does(case: Path) -> None:
 
 def _set(text: str, case: Path) -> str:
     compose_file.refuse_parts(text)
-    return compose_file.with_image(text, services_of(case), IMAGE)
+    return compose_file.with_image(text, services_of(case), IMAGE, one_shots_of(case))
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"])
@@ -75,6 +86,13 @@ def test_a_file_that_names_the_image_already_is_not_written(server: Server) -> N
     assert result.status == 0
     assert server.compose_file.stat().st_mtime_ns == written
     assert len(list((server.state / "compose").iterdir())) == 1
+
+
+def test_a_file_in_another_encoding_is_refused(server: Server) -> None:
+    server.compose_file.write_bytes(server.compose_file.read_bytes() + "# déjà vu\n".encode("latin-1"))
+    result = server.run("pull")
+    assert result.status == 1
+    assert f"{server.compose_file} is not in UTF-8" in result.errors
 
 
 def test_a_symbolic_link_is_refused(server: Server) -> None:
@@ -180,6 +198,13 @@ def test_the_repositorys_file_is_made_where_the_server_has_none(server: Server) 
     assert result.status == 0, result
     assert server.compose_file.read_text() == REPOSITORY_FILE
     assert server.compose_file.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_environment_comes_with_it_in_place(server: Server) -> None:
+    server.settings["delivery"] = Delivery(environment="A='1'\n")
+    for step in ("pull", "stop"):
+        assert server.run(step).status == 0
+    assert (server.directory / ".env").read_text() == "A='1'\n"
 
 
 def test_the_repositorys_file_must_name_the_image(server: Server) -> None:

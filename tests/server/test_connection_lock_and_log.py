@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.request import dump
+from server.request import Delivery, dump
 from tests.server.server import IMAGE, Server, compiling
 
 
@@ -191,6 +192,22 @@ def test_an_error_is_valid_utf_8_without_control_characters(server: Server) -> N
     errors = server.run("stop").errors  # decoding it is the test
     assert "café  red" in errors
     assert not [letter for letter in errors if (letter < " " and letter != "\n") or "\x7f" <= letter <= "\x9f"]
+
+
+@pytest.mark.parametrize("step", ["pull", "stop"])
+def test_no_message_shows_a_value_of_env_whoever_quotes_it(server: Server, step: str) -> None:
+    server.settings["delivery"] = Delivery(
+        environment="A='first-secret\\'\nB='second-secret'\nRAILS_ENV='production'\n"
+    )
+    if step == "stop":
+        assert server.run("pull").status == 0
+    line = "B='second-secret'\nRAILS_ENV='production'\n"
+    (server.stubs / "quoted").write_text(f'line 2: unexpected character in variable name "{json.dumps(line)[4:]}\n')
+    server.behave('case "$*" in "compose stop"* | *config*) cat "$STUBS/quoted" >&2; exit 1 ;; esac')
+    result = server.run(step)
+    assert result.status == 1
+    assert r"""variable name "[env.B]'\nRAILS_ENV='production'\n""" in result.errors
+    assert "secret" not in result.output + result.errors
 
 
 def test_an_error_shows_lines_of_its_own_step_only(server: Server) -> None:

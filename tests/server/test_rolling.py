@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server import sockets
-from server.request import Assets, Migrations, Strategy
+from server.request import Assets, Database, Migrations, Strategy
 from tests.server.http_server import Asked, Pieces, response
 from tests.server.server import DIGEST, IMAGE, MakeServer, Result, Server, compiling, side_by_side
 from tests.server.test_staged import MIGRATE, PENDING, WRITES, history
@@ -62,13 +62,18 @@ case "$*" in
     'rm '*worker*) for word; do sed -i "/^$word\\$/d" "$worker"; done; exit ;; # side by side with the next
     'rm '*) for word; do sed -i "/^$word\\$/d" "$web"; done; exit ;;
     'ps '*'.Networks'*)
-        printf '%s|,%s,|%s\\n' {OLD} shop_default '"puma" app' other other_default '"nginx" nginx:1' \\
-            {PROXY} front,shop_default '"nginx -g daemon off;" nginx:1'
+        printf '%s|,%s,|%s|%s\\n' {OLD} shop_default shop-web-1 shop cache shop_default cache shop \\
+            other other_default other x {PROXY} front,shop_default {PROXY} front
         exit
         ;;
     'exec '*' nginx -T') cat "$STUBS/nginx.conf" 2>/dev/null; exit ;;
     'exec '*' -s reload') echo reloaded >>"$STUBS/reloads"; exit ;;
-    'top '*'pid,args') echo "$(wc -l <"$STUBS/reloads" 2>/dev/null || echo 0) ? nginx: worker process"; exit ;;
+    'top cache '*) printf '7 redis-server *:6379\\n'; exit ;;
+    'top '*'pid,args')
+        printf '  8 nginx: master process %s\\n' "$(cat "$STUBS/title" 2>/dev/null || echo nginx)"
+        echo "$(wc -l <"$STUBS/reloads" 2>/dev/null || echo 0) nginx: worker process"
+        exit
+        ;;
     'top '*) printf 'PID RSS\\n1 1000\\n'; exit ;;
     'run '*' releve-iptables:'*) # in the network of another container, with this server's own commands
         for word; do case $word in container:*) export NETWORK="${{word#container:}}" ;; esac; done
@@ -114,9 +119,9 @@ def run(server: Server, step: str, *, settle: int = 0, limits: dict[str, int] | 
     return server.run(step, **{**given, **fields})
 
 
-def prepare(server: Server, configuration: str = ASKED) -> Server:
+def prepare(server: Server, configuration: str = ASKED, behaviour: str = CONTAINERS) -> Server:
     """Everything up to `up`."""
-    server.behave(CONTAINERS)
+    server.behave(behaviour)
     for name in ("iptables", "ip6tables"):
         server.write_command(name, IPTABLES)
     (server.stubs / "nginx.conf").write_text(configuration)
@@ -202,6 +207,32 @@ def test_the_old_container_stops_when_the_new_one_serves_and_no_proxy_connects_t
     assert create == ["compose", "create", "--no-recreate", "--scale=web=2", "web"]
     assert IMAGE in prepared.compose_file.read_text()
     assert history(prepared)[-1]["result"] == "released"
+
+
+ONE_SHOT = """\
+name: shop
+services:
+  nginx:
+    image: nginx:1
+  web:
+    image: app:1.0
+    depends_on: {migrate: {condition: service_completed_successfully}}
+  migrate:
+    image: app:1.0
+"""
+
+
+def test_one_shots_have_ended_before_the_new_container_is_made(server: Server) -> None:
+    server.compose_file.write_text(ONE_SHOT)
+    behaviour = CONTAINERS.replace("containers() {", 'containers() {\n    echo "migrate exited migrate"').replace(
+        '        *worker*) echo "$(listed',
+        '        migrate) echo exited 0 today x 0 ;;\n        *worker*) echo "$(listed',
+    )
+    prepare(server, behaviour=behaviour)
+    result = run(server, "up", database=Database(pending=("true",)))
+    assert result.status == 0, result
+    assert in_order(server, "pending", "rm migrate", "start migrate", "create web", f"start {NEW}", f"stop {OLD}")
+    assert events(server).count("start migrate") == 1
 
 
 def test_an_nginx_that_looks_the_name_up_once_gives_up_what_it_keeps_open_and_needs_no_trial(server: Server) -> None:
@@ -340,7 +371,7 @@ def test_what_sets_the_rules_ends_with_a_killed_run_and_keeps_nothing_from_the_n
 
 def test_each_of_two_proxies_has_its_rules_and_the_assets_are_published_once(prepared: Server) -> None:
     both = f"""'ps '*'.Networks'*)
-        for proxy in {PROXY} second-proxy; do printf '%s|,%s,|%s\\n' "$proxy" shop_default '"nginx" nginx:1'; done
+        for proxy in {PROXY} second-proxy; do printf '%s|,%s,|%s|\\n' "$proxy" shop_default "$proxy"; done
         exit
         ;;"""
     prepared.behave(f'case "$*" in {both} esac\n{CONTAINERS}')
@@ -420,7 +451,7 @@ def test_whatever_fails_before_the_old_container_stops_it_is_left_alone(
     result = run(server, "up", worker_quiet=QUIET, settle=1)
     assert result.status == 1, result
     assert message in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert server.compose_file.read_bytes() == before
     assert (server.stubs / "web").read_text() == f"{OLD}\n"
     assert f"stop {OLD}" not in events(server)
@@ -534,7 +565,7 @@ def test_the_worker_of_a_failed_release_goes_also_when_it_does_not_take_the_word
     result = run(server, "up", worker_quiet=("quiet",), settle=1)
     assert result.status == 1, result
     assert "new-worker1 cannot be told to take no more work" in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert in_order(server, f"stop {OLD}", "stop new-worker1", "rm new-worker1")
 
 

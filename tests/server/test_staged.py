@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 from server.request import Assets, AssetsFrom, Database, Delivery, Migrations, Strategy
-from tests.server.http_server import NEVER, WELL, Asked, Pieces, response
+from tests.server.http_server import NEVER, Asked, Pieces, response
 from tests.server.server import DIGEST, IMAGE, RELEASE, Result, Server, compiling
 
 NAME = RELEASE.release
 
 # The compile writes a file, `rails db:migrate:status` and everything else answer as where all is well.
 WRITES = 'case "$*" in *-compile*) touch .releve/staging/0/app.js ;; esac'
+
+# The image holds assets.
+HOLDS = 'case "$*" in "create "*) echo holder ;; "cp holder:/app/public/packs/. "*) touch "$3/app.js"; esac'
 
 
 def run(server: Server, step: str, *, timeout: int = 9, **fields: Any) -> Result:
@@ -70,11 +73,18 @@ def test_without_migrations_nothing_is_stopped_and_the_services_come_up_before_t
 
 
 MIGRATE = Database(migrate=("rails", "db:migrate"), service="db")
+# PostgreSQL in the service db, where the container's variables name the database shop.
+POSTGRES = (
+    'sql() { case "$(cat)" in'
+    ' *pg_database_size*) echo "1000|5|1|t|${10:-shop}" ;;'
+    " *'SELECT datname'*) printf 'postgres\\nshop\\nshop_queue\\n' ;; esac; }\n"
+    'case "$*" in *"sh -c # psql"*) sql "$@"; exit ;; *"# exec pg_dump"*) echo dump; exit ;; esac'
+)
 PENDING = (
     f"{WRITES}\n"
-    'case "$*" in'
-    " *-pending*) printf '   up     20240101000000  Create visits\\n  down    20240701000000  Add note\\n'; exit ;;"
-    " *pg_database_size*) echo 1000; exit ;; *pg_dump*) echo dump; exit ;; esac"
+    'case "$*" in *-pending*)'
+    " printf '   up     20240101000000  Create visits\\n  down    20240701000000  Add note\\n'; exit ;; esac\n"
+    f"{POSTGRES}"
 )
 
 
@@ -87,8 +97,9 @@ def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: S
     prepared.forget_calls()
     result = run(prepared, "up", database=MIGRATE)
     assert result.status == 0, result
-    # The database is asked for its size, dumped, and the dump is read.
-    assert phases(prepared) == ["pending", "stop", "exec", "exec", "exec", "migrate", "publish", *UP]
+    # Which databases there are, what they are, whether they can be read; then a dump, and all of it is read.
+    before, after = ["exec", "exec", "exec"], ["exec", "exec"]
+    assert phases(prepared) == ["pending", *before, "stop", *after, "migrate", "publish", *UP]
     (dump,) = (prepared.state / "backups").iterdir()
     assert dump.read_text() == "dump\n"
     assert dump.stat().st_mode & 0o777 == 0o600
@@ -115,7 +126,7 @@ STATUS_OF_RAILS = {
 
 @pytest.mark.parametrize(
     ("service", "command"),
-    [("mysql", '"compose exec -T mysql bin/dump --all"'), ("web", '*"--entrypoint sh web -c "*" bin/dump --all"')],
+    [("nginx", '"compose exec -T nginx bin/dump --all"'), ("web", '*"--entrypoint sh web -c "*" bin/dump --all"')],
 )
 def test_another_database_is_dumped_in_its_own_container_or_in_one_of_the_application_which_is_stopped(
     prepared: Server, service: str, command: str
@@ -170,6 +181,25 @@ def test_a_database_without_tables_is_left_to_the_application(prepared: Server) 
     assert "no tables yet" in result.output
 
 
+TASKS = "rails db:migrate:status:cache   # Display\\nrails db:migrate:status:primary # Display\\n"
+
+
+def test_a_first_database_without_tables_does_not_hide_what_is_pending_in_those_after_it(prepared: Server) -> None:
+    prepared.behave(
+        f"{PENDING.replace('*-pending*)', '*never*)')}\n"
+        'case "$*" in *"--tasks db:migrate:status") '
+        f"printf '{TASKS}'; exit ;; "
+        "*db:migrate:status:primary) printf 'database: shop\\n\\n Status   Migration ID    Migration Name\\n"
+        "  down    20240701000000  Add note\\n'; exit ;; "
+        '*db:migrate:status*) echo "Schema migrations table does not exist yet." >&2; exit 1 ;; esac'
+    )
+    prepared.forget_calls()
+    result = run(prepared, "up", database=MIGRATE)
+    assert result.status == 0, result
+    assert "migrate" in phases(prepared)
+    assert phases(prepared)[:4] == ["pending"] * 4
+
+
 @pytest.mark.parametrize(("status", "done"), [(0, False), (3, True), (1, None), (127, None)])
 def test_a_command_says_by_its_status_whether_migrations_are_pending(
     prepared: Server, status: int, done: bool | None
@@ -185,7 +215,7 @@ def test_a_command_says_by_its_status_whether_migrations_are_pending(
     ("part", "pattern", "message"),
     [
         ("stop", '"compose stop"*', "The services cannot be stopped"),
-        ("dump", "*pg_dump*", "pg_dump fails"),
+        ("dump", "*--format=custom*", "pg_dump of 'shop' fails"),
         ("dump", "*pg_restore*", "pg_restore cannot read the dump"),
         ("migrate", '*" run "*-migrate*', "The migrations fail"),
         ("task", '*" run "*-task*', "The task failed: bin/prepare"),
@@ -207,14 +237,81 @@ def test_whatever_fails_the_old_state_is_put_back_and_the_step_fails(
     result = run(server, "up", database=MIGRATE, before_up=(("bin/prepare",),))
     assert result.status == 1, result
     assert message in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert server.compose_file.read_bytes() == before
     # What the failed release has published goes, too.
-    assert phases(server)[-len(UP) - 1 :] == [*UP, "purge"]
+    after = [*UP, "purge"] if part in ("publish", "up") else list(UP)
+    assert phases(server)[-len(after) :] == after
     last = history(server)[-1]
     assert (last["result"], last["phase"]) == ("restored", part)
     assert not (server.state / "transaction").exists()
     assert ("The database was migrated, or partly" in result.errors) == (part in ("migrate", "task", "publish", "up"))
+
+
+def roll_back(server: Server, behaviour: str) -> tuple[Result, list[list[str]]]:
+    """A release over one that was found, which does not come up; what ran for its assets, as root."""
+    server.answer("running", "sha256:old")
+    prepare(server)
+    (found,) = releases(server).glob("found-*")
+    (found / "assets-found" / "0").mkdir(exist_ok=True)
+    server.behave(
+        f'{WRITES}\ncase "$*" in "compose create web") touch "$STUBS/broken-$(ls "$STUBS" | grep -c broken)"\n'
+        f'[ -e "$STUBS/broken-1" ] || exit 1 ;; esac\n{behaviour}'
+    )
+    server.forget_calls()
+    return run(server, "up"), server.docker_calls("run")
+
+
+def programs(calls: list[list[str]]) -> list[str]:
+    """What ran as root, and the images whose programs that were."""
+    return [f"{call[call.index('--name') + 1].rpartition('-')[2]} {call[call.index('sh') + 1]}" for call in calls]
+
+
+PINNED = RELEASE.pinned
+
+
+def test_what_was_replaced_among_the_old_assets_is_put_back_with_the_old_releases_own_programs(server: Server) -> None:
+    """The failed release's image may be gone, and whether its programs work nobody has seen."""
+    result, calls = roll_back(server, "")
+    assert "was put back and serves" in result.errors
+    assert programs(calls) == [f"publish {PINNED}", "publish sha256:old", "purge sha256:old"]
+
+
+def test_a_restore_does_without_the_images_that_are_gone(server: Server) -> None:
+    """`docker system prune -af` has removed what no container runs."""
+    gone = 'case "$*" in "image inspect --format {{.Id}} sha256:old") [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac'
+    result, calls = roll_back(server, f"{gone}\nimage_of() {{ echo sha256:runs; }}")
+    assert "was put back and serves" in result.errors
+    assert programs(calls)[1:] == ["publish sha256:runs", "purge sha256:runs"]
+
+
+@pytest.mark.parametrize(
+    ("failing", "tried"),
+    [
+        # The program fails whenever it is tried; no image is left.
+        ('"run "*-publish*', ["publish", "purge", "publish"]),
+        ('"image inspect"*', []),
+    ],
+)
+def test_where_the_old_assets_cannot_be_published_again_the_old_release_is_started_nevertheless(
+    server: Server, failing: str, tried: list[str]
+) -> None:
+    result, calls = roll_back(server, f'case "$*" in {failing}) [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac')
+    assert result.status == 1
+    assert "could not be published again" in result.errors
+    assert "was put back and serves" in result.errors
+    assert [program.partition(" ")[0] for program in programs(calls)[1:]] == tried
+    assert history(server)[-1]["result"] == "restored"
+
+
+def test_assets_that_took_the_last_room_on_the_disk_make_room_for_the_old_ones_manifest(server: Server) -> None:
+    for number in range(2):  # the containers start
+        (server.stubs / f"broken-{number}").touch()
+    full = 'case "$*" in *-purge*) touch "$STUBS/room" ;; "run "*-publish*) [ -e "$STUBS/room" ] || exit 1 ;; esac'
+    result, calls = roll_back(server, full)
+    assert "was put back and serves" in result.errors, result.errors
+    assert "could not be published again" not in result.errors
+    assert [program.partition(" ")[0] for program in programs(calls)] == ["publish", "publish", "purge", "publish"]
 
 
 def test_a_full_disk_is_noticed_before_anything_changes(prepared: Server) -> None:
@@ -266,17 +363,12 @@ def test_what_cannot_be_put_back_is_no_put_back(server: Server) -> None:
 
 
 def test_what_was_wrong_with_the_old_release_is_not_said_of_the_new_one(prepared: Server) -> None:
-    questions: list[Asked] = []
-
-    def answer(asked: Asked) -> Pieces:
-        if "x-gate" not in asked.headers:  # it is only measured for how long nobody answers
-            return WELL
-        # The old one is asked twice, with and without what the answer should contain; the new one never answers.
-        questions.append(asked)
-        return response(500, "", reason="Oops") if len(questions) <= 2 else NEVER
+    def answer(_: Asked) -> Pieces:
+        is_new = "@sha256:777" in prepared.compose_file.read_text()
+        return NEVER if is_new else response(500, "", reason="Oops")
 
     prepared.application.answer = answer
-    result = run(prepared, "up", timeout=3, health=prepared.health(headers={"X-Gate": "yes"}))
+    result = run(prepared, "up", timeout=3)
     assert result.status == 1
     assert "'web' does not answer as it should: no answer from" in result.errors
     assert "answers 500" not in result.errors
@@ -308,7 +400,70 @@ def test_assets_are_compiled_once_for_the_same_settings(prepared: Server) -> Non
     prepared.compose_file.write_text(text.replace("app:1.0\n", "app:1.0\n    environment:\n      LOCALE: fr\n"))
     result = run(prepared, "precompile")
     assert result.status == 0, result
-    assert phases(prepared) == ["compile"]
+    assert phases(prepared) == ["probe", "compile"]
+
+
+def set_user(server: Server, line: str) -> None:
+    text = server.compose_file.read_text().replace("    user: '12345:12345'\n", "")
+    server.compose_file.write_text(text.replace("  web:\n", f"  web:\n{line}"))
+
+
+@pytest.mark.parametrize("source", list(AssetsFrom))
+def test_after_an_edit_of_the_servers_compose_file_the_step_that_failed_goes_on(
+    server: Server, source: AssetsFrom
+) -> None:
+    compiles = source is AssetsFrom.COMPILE
+    server.settings["assets"] = compiling("/app/public/packs") if compiles else Assets(("/app/public/packs",), source)
+    set_user(server, "    user: '12345:12345'\n")
+    server.behave(f'{HOLDS}\ncase "$*" in *-compile*) echo "Permission denied" >&2; exit 1 ;; esac')
+    assert run(server, "pull").status == 0
+    if compiles:
+        assert "Permission denied" in run(server, "precompile").errors
+    # The cause is mended, `pulumi up` is run again: it goes on at the step that has failed.
+    set_user(server, "")
+    server.behave(f"{WRITES}\n{HOLDS}")
+    server.answer("mounts", "bind||true|/app/public|/srv/elsewhere\n")
+    for step in ("precompile", "up") if compiles else ("up",):
+        result = run(server, step)
+        assert result.status == 0, result
+    assert "user:" not in server.compose_file.read_text()
+    publish = server.docker_calls("run")[-1]
+    assert 'type=bind,"source=/srv/elsewhere","target=/app/public"' in publish
+
+
+def test_assets_made_before_an_edit_are_to_be_made_again_and_the_one_line_that_does_is_said(prepared: Server) -> None:
+    set_user(prepared, "    user: '12345:12345'\n")
+    result = run(prepared, "up")
+    assert result.status == 1
+    assert "with other settings of 'web'" in result.errors
+    assert result.errors.splitlines()[-1] == "Make them:  pulumi up --replace '**-pull'"
+
+
+def test_assets_are_compiled_again_where_what_is_compiled_in_has_changed(server: Server) -> None:
+    (server.directory / "plugins").mkdir()
+    (server.directory / "plugins/badge.js").write_text("1")
+    server.settings["assets"] = compiling("/app/public/packs", inputs=("plugins",))
+    prepare(server)
+    server.forget_calls()
+    assert "are here already" in run(server, "precompile").output
+    (server.directory / "plugins/badge.js").write_text("2")
+    result = run(server, "up")
+    assert result.status == 1
+    assert "Make them:  pulumi up --replace '**-pull'" in result.errors
+    assert run(server, "pull").status == 0
+    assert run(server, "precompile").status == 0
+    assert "compile" in phases(server)
+    assert len(list((releases(server) / NAME).glob("assets-*"))) == 2, (
+        "a rollback to the former plugins compiles nothing"
+    )
+    assert run(server, "up").status == 0
+
+
+def test_what_is_to_be_compiled_in_and_is_not_there_is_refused_before_anything_happens(server: Server) -> None:
+    result = run(server, "pull", assets=compiling("/app/public/packs", inputs=("plugins",)))
+    assert result.status == 1
+    assert f"There is no {server.directory}/plugins, which app.assetInputs says" in result.errors
+    assert server.docker_calls("pull") == []
 
 
 def from_image(server: Server, step: str) -> Result:
@@ -316,9 +471,7 @@ def from_image(server: Server, step: str) -> Result:
 
 
 def test_assets_that_the_image_holds_are_taken_once_when_it_is_pulled(server: Server) -> None:
-    server.behave(
-        'case "$*" in "create "*) echo holder ;; "cp -q holder:/app/public/packs/. "*) touch "$4/app.js"; esac'
-    )
+    server.behave(HOLDS)
     result = from_image(server, "pull")
     assert result.status == 0, result
     assert "took the assets that the image holds" in result.output
@@ -361,6 +514,30 @@ def test_a_task_runs_once_a_release(prepared: Server) -> None:
     assert len([call for call in prepared.docker_calls("compose") if any(w.endswith("-task") for w in call)]) == 1
 
 
+@pytest.mark.parametrize(
+    ("entrypoint", "words"),
+    [
+        (None, ["web", "bin/prepare now", "a b"]),
+        ((), ["--entrypoint", "'bin/prepare now'", "web", "a b"]),
+        (("tini", "-s"), ["--entrypoint", "tini -s", "web", "bin/prepare now", "a b"]),
+    ],
+)
+def test_commands_of_the_application_are_given_to_the_configured_entrypoint(
+    server: Server, entrypoint: tuple[str, ...] | None, words: list[str]
+) -> None:
+    command = ("bin/prepare now", "a b")
+    server.settings |= {"entrypoint": entrypoint, "assets": compiling("/app/public/packs", command=command)}
+    prepare(server)
+    server.behave(f'case "$*" in *" run "*-pending*) exit 3 ;; esac\n{PENDING}')
+    asked = migrating(migrate=command, pending=command)
+    result = run(server, "up", database=asked, before_up=(command,))
+    assert result.status == 0, result
+    calls = [call for call in server.docker_calls("compose") if "--rm" in call]
+    assert len(calls) == 4  # compile, pending, migrate, task
+    assert all(call[-len(words) :] == words for call in calls), calls
+    assert ("--entrypoint" in calls[0]) == (entrypoint is not None)
+
+
 def test_a_killed_run_is_in_the_history(prepared: Server) -> None:
     scratch = prepared.state / "tmp"
     scratch.mkdir()
@@ -379,25 +556,124 @@ def test_an_environment_that_lacks_names_of_the_file_made_by_hand_is_refused(ser
 
 def test_the_environment_is_tried_beside_the_one_that_is_in_place(server: Server) -> None:
     (server.directory / ".env").write_text("A=1\n")
-    (server.directory / "config").mkdir()
-    server.answer("mounts", f"bind||true|/app/public|{server.directory}/.releve/tmp/project/public\n")
+    server.compose_file.write_text(f"{server.compose_file.read_text()}    env_file: [./.env, more.env]\n")
     server.behave(
-        WRITES + '\ncase "$*" in *-compile*) set -- "$@"; for word; do case $word in */project) '
-        'cp "$word/.env" "$STUBS/tried"; ls "$word" >"$STUBS/view" ;; esac; done ;; esac'
+        WRITES
+        + '\ncase "$*" in *-compile*) cp "$5" "$STUBS/tried"; cat >"$STUBS/file"; echo "$*" >"$STUBS/words" ;; esac'
     )
     server.settings["delivery"] = Delivery(environment="A='2'\n")
     for step in ("pull", "precompile"):
         result = run(server, step)
         assert result.status == 0, result
+    tried = server.state / "tmp/.env"
     assert (server.stubs / "tried").read_text() == "A='2'\n"
-    assert (server.stubs / "view").read_text().split() == ["config", "docker-compose.yml"]
+    # In the directory itself: what is mounted there, and what a command writes there, is what will be.
+    assert (
+        f"compose --project-directory {server.directory} --env-file {tried} -f - "
+        in (server.stubs / "words").read_text()
+    )
+    assert f'env_file: ["{tried}", more.env]\n' in (server.stubs / "file").read_text()
     assert (server.directory / ".env").read_text() == "A=1\n"
     result = run(server, "up")
     assert result.status == 0, result
     assert (server.directory / ".env").read_text() == "A='2'\n"
     assert (server.directory / ".env").stat().st_mode & 0o777 == 0o600
-    publish = server.docker_calls("run")[-1]
-    assert f'type=bind,"source={server.directory}/public","target=/app/public"' in publish
+    assert "env_file: [./.env, more.env]\n" in server.compose_file.read_text()
+
+
+FIRST = f"""\
+name: shop
+services:
+  web:
+    image: {IMAGE}
+    env_file: .env
+    depends_on:
+      - db
+  db:
+    image: postgres:15
+"""
+
+
+@pytest.fixture
+def empty(server: Server) -> Server:
+    """A server without a Compose file, which gets one that needs a database; containers appear with `compose up`."""
+    server.compose_file.unlink()
+    (server.stubs / "project.answer").touch()
+    server.settings |= {
+        "delivery": Delivery(compose_file=FIRST, environment="A='1'\n"),
+        "keeps_compose_file": True,
+        "database": Database(migrate=("rails", "db:migrate"), pending=("rails", "pending")),
+    }
+    return server
+
+
+STARTS = (
+    f'{WRITES}\ncase "$*" in *" up -d --no-recreate --wait db") cp docker-compose.yml .env "$STUBS"; '
+    '[ ! -e "$STUBS/fails" ] || exit 1; echo "db running 2" >>"$STUBS/project.answer" ;; '
+    '"compose create web") echo "web created 1" >>"$STUBS/project.answer" ;; '
+    '"start 1") sed -i s/created/running/ "$STUBS/project.answer" ;; esac'
+)
+
+
+@pytest.mark.parametrize("step", ["precompile", "up"])
+def test_on_an_empty_server_the_database_starts_first_with_the_releases_compose_file_and_environment(
+    empty: Server, step: str
+) -> None:
+    empty.behave(STARTS)
+    steps, assets = (
+        (("pull", "up"), Assets()) if step == "up" else (("pull", "precompile", "up"), compiling("/app/public"))
+    )
+    for name in steps:
+        result = run(empty, name, assets=assets)
+        assert result.status == 0, result
+        assert ("started db" in result.output) == (name == step)
+    assert (empty.stubs / "docker-compose.yml").read_text() == FIRST
+    assert (empty.stubs / ".env").read_text() == "A='1'\n"
+    assert ["compose", "up", "-d", "--no-recreate", "--wait", "db"] in empty.docker_calls("compose")
+
+
+def test_a_database_that_does_not_start_the_first_time_is_removed_and_started_anew_the_next_time(empty: Server) -> None:
+    (empty.stubs / "fails").touch()
+    empty.behave(f'case "$*" in *" logs "*) echo "POSTGRES_PASSWORD is not set" ;; esac\n{STARTS}')
+    assert run(empty, "pull").status == 0
+    result = run(empty, "precompile")
+    assert result.status == 1
+    assert "POSTGRES_PASSWORD is not set" in result.errors
+    assert ["compose", "rm", "--stop", "--force", "db"] in empty.docker_calls("compose")
+    # A name that is not wanted any more was no one's but the configuration's.
+    empty.settings["delivery"] = Delivery(compose_file=FIRST, environment="B='1'\n")
+    (empty.stubs / "fails").unlink()
+    for step in ("pull", "precompile"):
+        result = run(empty, step)
+        assert result.status == 0, result
+    assert "started db" in result.output
+
+
+def test_what_a_release_needs_for_the_first_time_starts_as_the_release_wants_it_beside_the_old_one(
+    server: Server,
+) -> None:
+    server.answer("project", "web running 1\n")
+    server.settings |= {"delivery": Delivery(compose_file=FIRST, environment="A='1'\n"), "keeps_compose_file": True}
+    before = server.compose_file.read_bytes()
+    server.behave(f'case "$*" in *" --wait db") cat >"$STUBS/file" ;; esac\n{WRITES}')
+    for step in ("pull", "precompile"):
+        result = run(server, step)
+        assert result.status == 0, result
+    assert "started db" in result.output
+    assert f'env_file: "{server.state / "tmp" / ".env"}"' in (server.stubs / "file").read_text()
+    assert server.compose_file.read_bytes() == before
+    assert not (server.directory / ".env").exists()
+
+
+def test_a_first_release_on_an_empty_server_that_fails_is_put_back(empty: Server) -> None:
+    empty.behave(STARTS)
+    for step in ("pull", "precompile"):
+        assert run(empty, step).status == 0
+    empty.behave(f'{STARTS}\ncase "$*" in "compose create"*) exit 1 ;; esac')
+    result = run(empty, "up")
+    assert result.status == 1
+    assert "What was there before was put back; nothing served." in result.errors
+    assert ["compose", "rm", "--stop", "--force", "web"] in empty.docker_calls("compose", "rm")
 
 
 def releases(server: Server) -> Path:
@@ -521,33 +797,67 @@ def test_assets_are_published_on_what_the_containers_of_the_service_have_and_on_
     assert run(server, "up").status == 0
     [publish] = server.docker_calls("run")
     (assets,) = (releases(server) / NAME).glob("assets-*")
-    assert mounts_of(publish) == [f'type=bind,"source={assets}","target=/releve",readonly', mount]
+    assert mounts_of(publish) == [f'type=bind,"source={assets}/0","target=/releve/0",readonly', mount]
     assert publish[publish.index("--network") + 1] == "none"
     assert "--volumes-from" not in publish
     assert "--privileged" not in publish
 
 
-def test_purging_sees_the_files_of_this_and_the_previous_release_and_changes_neither(server: Server) -> None:
+def keep_release(server: Server, name: str, *paths: str, live: bool = True) -> Path:
+    """A release that was published, on these asset paths; its assets."""
+    assets = releases(server) / name / "assets-0123456789ab"
+    for number in range(len(paths)):
+        (assets / str(number)).mkdir(parents=True)
+    assets.with_name(f"published-{assets.name}").write_text("".join(f"{path}\n" for path in paths))
+    assets.with_name("assets").write_text(f"{assets.name}\n")
+    if live:
+        assets.with_name("live").touch()
+    return assets
+
+
+def read_only(source: Path, target: str) -> str:
+    return f'type=bind,"source={source}","target={target}",readonly'
+
+
+def test_purging_sees_what_retired_releases_have_published_and_what_the_kept_ones_consist_of(server: Server) -> None:
     server.answer("running", "sha256:old")
     server.behave(WRITES)
     assert run(server, "pull").status == 0
     (found,) = releases(server).glob("found-*/assets-found")
     (found / "0").mkdir(exist_ok=True)
     prepare(server)
+    failed = keep_release(server, "1.9-aaaaaaaaaaaa", "/app/public/packs", live=False)
+    other = keep_release(server, "1.8-aaaaaaaaaaaa", "/app/other", "/app/public/packs")
+    never = keep_release(server, "1.7-aaaaaaaaaaaa", "/app/public/packs", live=False)
+    for name in ("assets", f"published-{never.name}"):
+        never.with_name(name).unlink()
     assert run(server, "up").status == 0
     server.forget_calls()
     result = run(server, "purge")
     assert result.status == 0, result
     [purge] = server.docker_calls("run")
     (assets,) = (releases(server) / NAME).glob("assets-*")
-    *kept, own = mounts_of(purge)
-    assert sorted(kept) == sorted(
-        [
-            f'type=bind,"source={assets}","target=/releve/this",readonly',
-            f'type=bind,"source={found}","target=/releve/previous",readonly',
-        ]
-    )
-    assert own == 'type=bind,"source=/srv/public","target=/app/public"'
+    assert mounts_of(purge) == [
+        read_only(assets / "0", "/releve/kept/0/0"),
+        read_only(found / "0", "/releve/kept/1/0"),
+        # By path: this one had another one before it.
+        read_only(other / "1", "/releve/retired/0/0"),
+        read_only(failed / "0", "/releve/retired/1/0"),
+        'type=bind,"source=/srv/public","target=/app/public"',
+    ]
+
+
+def test_what_was_there_before_the_first_release_is_never_purged(server: Server) -> None:
+    """It is of unknown origin: where uploads are in the same directory, they are among it."""
+    server.answer("running", "sha256:old")
+    prepare(server)
+    assert run(server, "up").status == 0
+    kept = keep_release(server, "1.9-aaaaaaaaaaaa", "/app/public/packs")
+    (server.state / "previous").unlink()
+    (server.state / "previous").symlink_to(f"releases/{kept.parent.name}")
+    server.forget_calls()
+    assert run(server, "purge").status == 0
+    assert server.docker_calls("run") == []
 
 
 def test_no_program_of_the_image_gets_more_of_the_server_than_its_assets(server: Server) -> None:

@@ -27,7 +27,7 @@ def test_a_trial_that_fails_changes_nothing_and_leaves_no_container(prepared: Se
     result = run(prepared, "up", limits={"gate": 2})
     assert result.status == 1, result
     assert "answers 500, not 200" in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert f"start {NEW}" not in events(prepared)
     assert f"stop {OLD}" not in events(prepared)
     # Its label is how it is found, and that of all one-off containers is the same.

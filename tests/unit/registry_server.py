@@ -7,7 +7,7 @@ import hashlib
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,7 @@ class RegistryServer:
     manifests: by "path:tag" and "path@digest"
     account:   "user:password" that it demands, or None
     tokens:    whether it wants a token for it (as registries in the internet do) or the account itself
+    offers:    the WWW-Authenticate headers in place of the one that these demand; {realm} stands for that of the tokens
     hides:     whether it says of what the account alone may see that it does not exist, and asks for no account
     """
 
@@ -30,6 +31,7 @@ class RegistryServer:
     requests: list[str] = field(default_factory=list)
     account: str | None = None
     tokens: bool = False
+    offers: tuple[str, ...] = ()
     hides: bool = False
     realm: str = ""
     status: int | None = None
@@ -50,6 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._token()
         elif self.path == "/v2/":
             self._answer(200, b"{}")
+        elif "/tags/list" in self.path and self._allowed():
+            self._list()
         elif self._allowed():
             stored = self.registry.manifests.get(self._key())
             if stored:
@@ -64,6 +68,18 @@ class _Handler(BaseHTTPRequestHandler):
             path, _, tag = self._key().rpartition(":")
             self.registry.hold(path, tag, content, self.headers["Content-Type"])
             self._answer(201, b"")
+
+    def _list(self) -> None:
+        """Two tags a page, as registries list them that have many."""
+        path, _, query = self.path.removeprefix("/v2/").partition("/tags/list")
+        tags = sorted(name.rpartition(":")[2] for name in self.registry.manifests if name.startswith(f"{path}:"))
+        _, _, last = query.partition("last=")
+        rest = [tag for tag in tags if tag > last]
+        following = f'</v2/{path}/tags/list?n=2&last={rest[1]}>; rel="next"' if len(rest) > 2 else ""
+        if tags:
+            self._answer(200, json.dumps({"name": path, "tags": rest[:2]}).encode(), link=following)
+        else:
+            self._answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}')
 
     def _key(self) -> str:
         path, _, name = self.path.removeprefix("/v2/").partition("/manifests/")
@@ -85,12 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.registry.hides:
             self._answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}')
             return False
-        challenge = (
-            f'Bearer realm="{self.registry.realm or f"http://{self.registry.host}/token"}",service="test"'
-            if self.registry.tokens
-            else 'Basic realm="test"'
-        )
-        self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"sign in"}]}', challenge=challenge)
+        realm = self.registry.realm or f"http://{self.registry.host}/token"
+        challenge = 'Bearer realm="{realm}",service="test"' if self.registry.tokens else 'Basic realm="test"'
+        offers = [offer.format(realm=realm) for offer in self.registry.offers or (challenge,)]
+        self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"sign in"}]}', challenges=offers)
         return False
 
     def _token(self) -> None:
@@ -99,12 +113,22 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}')
 
-    def _answer(self, status: int, body: bytes, kind: str = "application/json", challenge: str | None = None) -> None:
+    def _answer(
+        self,
+        status: int,
+        body: bytes,
+        kind: str = "application/json",
+        *,
+        challenges: Sequence[str] = (),
+        link: str = "",
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        if challenge:
+        for challenge in challenges:
             self.send_header("WWW-Authenticate", challenge)
+        if link:
+            self.send_header("Link", link)
         self.end_headers()
         self.wfile.write(body)
 

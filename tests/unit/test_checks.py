@@ -60,3 +60,8 @@ def test_every_rule_has_a_default_level_and_any_can_be_set() -> None:
         for level in Level:
             result = report([found(rule, "here")], {rule: level})
             assert (bool(result.errors), bool(result.warnings)) == (level is Level.ERROR, level is Level.WARN)
+
+
+def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
+    finding = Finding(Rule.ENV_FILE, "caf\udce9/.env", "why", "remedy")
+    assert r"caf\xe9/.env" in report([finding], {}).errors

@@ -12,7 +12,8 @@ pytestmark = pytest.mark.unit
         ("plain", "A='plain'"),
         ('$HOME #no `id` "x" \\n é', "A='$HOME #no `id` \"x\" \\n é'"),
         ("it's $5", 'A="it\'s \\$5"'),
-        ("'\"\\", 'A="\'\\"\\\\"'),
+        ("'\"\\x", 'A="\'\\"\\\\x"'),
+        ("a\\", 'A="a\\0134"'),
         ("a\nb", 'A="a\\nb"'),
     ],
 )

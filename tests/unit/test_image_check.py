@@ -65,6 +65,55 @@ def test_a_file_is_found_in_the_layer_that_brought_it_however_the_layer_is_packe
     ]
 
 
+def former_archive(layers: Mapping[str, bytes], links: Mapping[str, str], order: Sequence[str]) -> bytes:
+    """What `docker save` of an Engine before 25 writes: a directory a layer, with files of its own."""
+    stream = io.BytesIO()
+    manifest = [{"Config": "config.json", "Layers": [f"{name}/layer.tar" for name in order]}]
+    documents = {
+        "config.json": json.dumps({"config": SOUND}),
+        "manifest.json": json.dumps(manifest),
+        "repositories": "{}",
+    }
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+
+        def add(name: str, content: str | bytes) -> None:
+            member = tarfile.TarInfo(name)
+            encoded = content.encode() if isinstance(content, str) else content
+            member.size = len(encoded)
+            tar.addfile(member, io.BytesIO(encoded))
+
+        for name in order:
+            directory = tarfile.TarInfo(name)
+            directory.type = tarfile.DIRTYPE
+            tar.addfile(directory)
+            add(f"{name}/VERSION", "1.0")
+            add(f"{name}/json", "{}")
+            if name in layers:
+                add(f"{name}/layer.tar", layers[name])
+            else:
+                link = tarfile.TarInfo(f"{name}/layer.tar")
+                link.type, link.linkname = tarfile.SYMTYPE, links[name]
+                tar.addfile(link)
+        for name, content in documents.items():
+            add(name, content)
+    return stream.getvalue()
+
+
+def test_what_older_engines_save_is_read_with_layers_that_are_links_to_others() -> None:
+    layers = {"a": archive({"srv/app/.env": b"A=1"}), "c": archive({"etc/hosts": b""})}
+    saved = former_archive(layers, {"b": "../a/layer.tar", "d": "../b/layer.tar"}, "bacd")
+    image = image_check.parse(io.BytesIO(saved))
+    assert [layer.suspects for layer in image.layers] == [["srv/app/.env"]] * 2 + [["etc/hosts"], ["srv/app/.env"]]
+    assert [finding.rule for finding in image.findings()] == [Rule.ENV_FILE]
+
+
+@pytest.mark.parametrize("links", [{"b": "../none/layer.tar"}, {"b": "../b/layer.tar"}])
+def test_a_layer_that_is_missing_or_no_archive_is_an_image_that_cannot_be_read(links: Mapping[str, str]) -> None:
+    for layers, order in (({"a": archive({"x": b""})}, "ab"), ({"a": b"nothing of the kind"}, "a")):
+        with pytest.raises(KeyError):
+            image_check.parse(io.BytesIO(former_archive(layers, links, order)))
+
+
 @pytest.mark.parametrize("whiteout", ["srv/app/.wh..env", "srv/.wh.app", "srv/app/.wh..wh..opq"])
 def test_a_file_that_a_later_layer_deletes_is_still_in_the_image(whiteout: str) -> None:
     ((rule, place),) = found({"srv/app/.env": b"A=1"}, {whiteout: b""})

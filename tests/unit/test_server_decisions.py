@@ -2,70 +2,95 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from release.environment import env_file
 from server.containers import Mount, containers_from, mount_option
-from server.database import State, state_of_migrations
 from server.errors import Refusal
 from server.former import name_of
+from server.hidden import hidden_in
+from server.migrations import State, migrated, state_of
+from server.one_shots import COMPLETED
 from server.output import fit
-from server.project import COMPLETED, Project, Service, settings_hash
-from server.proxies import Lookups, lookups_of
+from server.project import Project, Service, settings_hash
 from server.public import down
 from server.pull import asset_mount
 from server.request import Assets
 
 pytestmark = pytest.mark.unit
 
-ASKED = "resolver 127.0.0.11 valid=1s;\nserver {\n  location / { set $app web; proxy_pass http://$app:3000; }\n}\n"
-LITERAL = "upstream app {\n  server web:3000;\n}\nserver { location / { proxy_pass http://app; } }\n"
-
-
-@pytest.mark.parametrize(
-    ("configuration", "lookups"),
-    [
-        (ASKED, Lookups(asks=True, keeps=False)),
-        (LITERAL, Lookups(asks=False, keeps=True)),
-        (LITERAL.replace("3000;", "3000 resolve;"), Lookups(asks=True, keeps=True)),
-        (ASKED + LITERAL, Lookups(asks=True, keeps=True)),
-        ("location / { proxy_pass http://web:3000; }", Lookups(asks=False, keeps=True)),
-        ("location / { proxy_pass http://shop-web-1:3000/x; }", Lookups(asks=False, keeps=True)),
-        (f"# server web:3000;\n{ASKED}", Lookups(asks=True, keeps=False)),
-        ("map $host $app { default web; }", Lookups(asks=True, keeps=False)),
-        ("location / { proxy_pass http://website:3000; }\nserver_name web;", None),
-        ("location / { proxy_pass http://webXmin:3000; }", None),
-    ],
-)
-def test_what_an_nginx_does_with_a_name_is_read_from_its_configuration(
-    configuration: str, lookups: Lookups | None
-) -> None:
-    assert lookups_of(configuration, ["web", "shop-web-1", "web.min"]) == lookups
-
-
 UP, DOWN = "   up     20240101000000  Create visits\n", "  down    20240701000000  Add note\n"
-NO_FILE = "   up     20240801000000  ********** NO FILE **********\n"
+NEWER = "   up     20240801000000  ********** NO FILE **********\n"
+OLDER = "   up     20160906145713  ********** NO FILE **********\n"
+DATABASE = (
+    "\ndatabase: {}\n\n Status   Migration ID    Migration Name\n--------------------------------------------------\n"
+)
+SHOP, QUEUE = DATABASE.format("shop_production"), DATABASE.format("shop_queue")
+NOISE = (
+    "Waiting for database: postgres\n\x1b[1m\x1b[36mSchemaMigration Load (0.3ms)\x1b[0m  SELECT version\n"
+    "D, [2026-01-01T00:00:00 #7] DEBUG -- :   up and down 20240901000000\r\n"
+)
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "errors", "state"),
+    ("said", "state"),
     [
-        (0, UP, "", State.NONE),
-        (0, UP + DOWN, "", State.PENDING),
-        (0, UP + NO_FILE, "", State.AHEAD),
-        (0, f"database: shop\n\n Status   Migration ID    Migration Name\n-----\n{UP}", "", State.NONE),
-        (0, "hello\n", "", State.UNKNOWN),
-        (0, "", "", State.UNKNOWN),
-        (1, UP, "", State.UNKNOWN),
-        (1, "", "Schema migrations table does not exist yet.", State.NO_TABLES),
+        (UP, State.NONE),
+        (UP + DOWN, State.PENDING),
+        (UP + NEWER, State.AHEAD),
+        (UP + DOWN + NEWER, State.AHEAD),
+        (SHOP + OLDER + UP, State.NONE),
+        (SHOP + OLDER + UP + DOWN, State.PENDING),
+        (f"{NOISE}{SHOP}{NOISE}{UP}{NOISE}", State.NONE),
+        (f"{NOISE}{SHOP}{UP}{NOISE}\x1b[33m{DOWN}\x1b[0m", State.PENDING),
+        (f"{SHOP}{UP}{QUEUE}{UP}{DOWN}", State.PENDING),
+        (f"{SHOP}{UP}{DOWN}{QUEUE}{UP}", State.PENDING),
+        (f"{SHOP}{UP}{QUEUE}{UP}{NEWER}", State.AHEAD),
+        # A database whose tables a schema file makes: no migration of it has a file.
+        (f"{SHOP}{UP}{QUEUE}   up     001             ********** NO FILE **********\n", State.NONE),
+        # One database under two names of the configuration, each with migrations of its own.
+        (f"{SHOP}{UP}{NEWER}{SHOP}   up     20240801000000  Of the other directory\n", State.NONE),
+        (SHOP, State.NONE),
+        (NOISE, State.UNKNOWN),
+        ("", State.UNKNOWN),
     ],
 )
-def test_what_rails_says_of_the_migrations_is_understood(status: int, said: str, errors: str, state: State) -> None:
-    assert state_of_migrations(status, said, errors) is state
+def test_what_rails_says_of_the_migrations_of_each_database_is_understood(said: str, state: State) -> None:
+    assert state_of(migrated(said), lacking=False, compatible=False) is state
 
 
-def test_the_site_is_down_from_an_unanswered_question_to_the_next_one() -> None:
-    assert down([(1.0, True), (1.1, False), (1.2, False), (2.0, True)], end=2.1) == pytest.approx(0.9)
-    assert down([(1.0, True), (1.5, False)], end=3.0) == pytest.approx(1.5)
+def test_where_a_release_may_be_older_than_its_database_what_is_pending_is_run() -> None:
+    def state(said: str, *, lacking: bool = False) -> State:
+        return state_of(migrated(said), lacking=lacking, compatible=True)
+
+    assert state(UP + NEWER) is State.AHEAD
+    assert state(UP + DOWN + NEWER) is State.PENDING
+    assert state(f"{SHOP}{UP}{NEWER}{QUEUE}{UP}{DOWN}") is State.PENDING
+
+
+def test_a_database_without_a_table_of_migrations_hides_nothing_of_the_others() -> None:
+    def state(said: str) -> State:
+        return state_of(migrated(said), lacking=True, compatible=False)
+
+    assert state("") is State.NO_TABLES
+    assert state(f"{SHOP}{UP}{DOWN}") is State.PENDING
+    assert state(f"{SHOP}{UP}") is State.PENDING, "those of the other one"
+    assert state(f"{SHOP}{UP}{NEWER}") is State.AHEAD
+
+
+def test_the_databases_have_the_names_that_rails_gives_them() -> None:
+    said = f"{NOISE}{SHOP}{UP}{NOISE}{QUEUE}{UP}database: of a later message\n"
+    assert [database.name for database in migrated(said)] == ["shop_production", "shop_queue"]
+
+
+def test_the_site_ceases_to_answer_and_answers_again_in_the_middle_between_two_questions() -> None:
+    assert down([(1.0, True), (2.0, False), (2.1, False), (2.2, True)], end=3.0) == pytest.approx(0.65)
+    assert down([(1.0, True), (1.5, False)], end=3.0) == pytest.approx(1.75)
+    assert down([(1.5, False), (1.0, False), (2.0, True), (3.0, True)], end=3.0) == pytest.approx(0.75)
+    assert down([(1.0, True), (2.0, False), (2.2, True), (3.2, False), (3.4, True)], end=4) == pytest.approx(1.2)
+    assert down([(1.0, True)], end=3.0) == 0
     assert down([], end=3.0) == 0
 
 
@@ -95,18 +120,18 @@ def test_an_asset_path_whose_files_would_be_lost_is_refused(mounts: list[Mount],
 
 def project(**services: dict[str, str]) -> Project:
     """Service → what it depends on, and how."""
-    return Project("shop", {name: Service("image", needs, post_start=False) for name, needs in services.items()})
+    return Project("shop", {name: Service("image", needs) for name, needs in services.items()})
 
 
 def test_a_service_is_brought_up_before_the_whole_where_others_depend_on_it() -> None:
     shop = project(web={"db": "service_healthy"}, worker={}, cron={}, nginx={"worker": "service_started"}, db={})
     assert shop.needed_workers(("web", "worker", "cron")) == ["worker"]
-    assert shop.needed_by("web", ("web", "worker")) == ["db"]
+    assert shop.needed_by(["web"], ("web", "worker")) == ["db"]
 
 
 def test_what_runs_once_before_the_web_service_is_left_to_compose() -> None:
     shop = project(web={"setup": COMPLETED}, setup={})
-    assert shop.needed_by("web", ("web",)) == []
+    assert shop.needed_by(["web"], ("web",)) == []
     assert not shop.starts_at_once(("web",))
     assert project(web={"db": "service_healthy"}, db={}).starts_at_once(("web",))
 
@@ -150,3 +175,35 @@ def test_what_docker_does_not_say_of_a_container_is_empty() -> None:
     )
     assert container.name == "shop-web-1"
     assert container.addresses == []
+
+
+VALUES = {
+    "PASSWORD": "sesame",
+    "SECRET": 'it\'s \\ "1$x"',
+    "PLAIN": "Wd7-x/9Q",
+    "CERTIFICATE": "-----BEGIN-----\nMIIBiQKBgQC\n-----END-----",
+    "RAILS_ENV": "production",
+    "PORT": "3000",
+    "SHORT_KEY": "abc",
+    "EMPTY": "",
+    "DIRECTORY_KEY": "/apps/shop",
+    "LAST": "a-last-one\\",
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("no sesame here, sesames there", "no [env.PASSWORD] here, sesames there"),
+        (VALUES["SECRET"], "[env.SECRET]"),
+        (env_file({"A": VALUES["SECRET"]}), 'A="[env.SECRET]"\n'),
+        (json.dumps(env_file({"A": VALUES["SECRET"], "B": VALUES["LAST"]})),
+         '"A=\\"[env.SECRET]\\"\\nB=\\"[env.LAST]\\"\\n"'),
+        ("postgres://u:Wd7-x/9Q@db", "postgres://u:[env.PLAIN]@db"),
+        (f"{VALUES['CERTIFICATE']}\n", "[env.CERTIFICATE]\n"),
+        ("…\nMIIBiQKBgQC\n", "…\n[env.CERTIFICATE]\n"),
+        ("production 3000 abc /apps/shop/docker-compose.yml", "production 3000 abc /apps/shop/docker-compose.yml"),
+    ],
+)  # fmt: skip
+def test_values_of_env_are_hidden_in_whatever_form_they_are_said_and_words_are_not(said: str, shown: str) -> None:
+    assert hidden_in([env_file(VALUES)], "directory='/apps/shop'").without(said) == shown

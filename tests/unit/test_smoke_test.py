@@ -65,6 +65,30 @@ def test_the_first_service_of_the_candidate_in_a_compose_file_is_the_one_that_is
     assert smoke_model.application_in(file) == "web"
 
 
+def test_a_compose_file_may_say_all_that_compose_understands(tmp_path: Path) -> None:
+    file = tmp_path / "smoke.yml"
+    file.write_bytes("\ufeffservices:\n  web:\n    ports: !reset []\n    image:\t${IMAGE}\n".encode())
+    assert smoke_model.application_in(file) == "web"
+
+
+def test_the_profiles_of_the_service_that_is_asked_are_active_and_no_others(tmp_path: Path) -> None:
+    file = tmp_path / "smoke.yml"
+    file.write_text("services:\n  web: {image: $IMAGE, profiles: [smoke]}\n  tool: {image: x, profiles: [tools]}\n")
+    model = smoke_model.from_file(PlainCompose(), IMAGE, file)  # type: ignore[arg-type] # reads the file, no more
+    assert model.published(80, "linux/amd64")["services"] == {
+        "web": {"image": IMAGE, "restart": "no", "platform": "linux/amd64", "ports": ["127.0.0.1::80"]}
+    }
+
+
+class PlainCompose:
+    """Stands for a Throwaway: resolves a file with `docker compose config`."""
+
+    def compose(self, *arguments: str, environment: dict[str, str], timeout: float) -> str:
+        assert timeout
+        assert arguments[2:] == ("--profile", "smoke", "config", "--format", "json")
+        return json.dumps({"services": {"web": {"image": environment["IMAGE"], "profiles": ["smoke"]}}})
+
+
 @pytest.mark.parametrize(
     "text", ["services: {web: {image: '${IMAGES}'}}", "services: [web]", "{}", "services: {web:", "services: {web: }"]
 )

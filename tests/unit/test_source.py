@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -271,3 +272,69 @@ def test_a_dockerfile_that_git_archive_drops_is_refused(checkout: Checkout, tmp_
     with pytest.raises(ReleaseError, match="Dockerfile is marked export-ignore"):
         checkout.read().export(tmp_path / "context")
     assert not (tmp_path / "context").exists()
+
+
+LATIN_1 = os.fsdecode(b"caf\xe9.rb")
+
+
+def test_names_that_are_no_utf_8_are_shown_and_exported(checkout: Checkout, tmp_path: Path) -> None:
+    checkout.write(f"app/{LATIN_1}", "puts 1\n")
+    (warning,) = checkout.read().warnings
+    assert warning.endswith(r"not in the image: app/caf\xe9.rb")
+    checkout.write(".gitattributes", "*.rb export-ignore\n")
+    checkout.commit()
+    assert any(r"app/caf\xe9.rb" in warning for warning in checkout.read().warnings)
+    (checkout.path / ".gitattributes").unlink()
+    checkout.commit()
+    checkout.read().export(tmp_path / "context")
+    assert (tmp_path / "context/app" / LATIN_1).read_text() == "puts 1\n"
+
+
+def test_how_git_is_set_up_on_a_machine_is_no_part_of_the_context(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """core.autocrlf and the like: the fingerprint says nothing of them."""
+    checkout.write("dos.bat", "exit\r\n")
+    checkout.write(".gitattributes", "*.bat -text\n*.txt text eol=crlf\n")
+    checkout.write("note.txt", "x\n")
+    checkout.commit()
+    (tmp_path / "attributes").write_text("*.rb eol=crlf\n* export-ignore\n")
+    own = {"core.autocrlf": "true", "core.eol": "crlf", "core.attributesFile": str(tmp_path / "attributes")}
+    for number, (key, value) in enumerate(own.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(own)))
+    read = checkout.read()
+    assert not any("export-ignore" in warning for warning in read.warnings)
+    read.export(tmp_path / "context")
+    files = {name: (tmp_path / "context" / name).read_bytes() for name in ("app/main.rb", "dos.bat", "note.txt")}
+    # What the repository itself says of line ends holds.
+    assert files == {"app/main.rb": b"puts 1\n", "dos.bat": b"exit\r\n", "note.txt": b"x\r\n"}
+
+
+def test_files_that_a_filter_of_this_machine_changes_are_named(checkout: Checkout) -> None:
+    checkout.write(".gitattributes", "*.rb filter=vault\n*.md filter=unknown\n")
+    checkout.commit()
+    assert checkout.read().warnings == ()
+    checkout.git("config", "filter.vault.smudge", "cat")
+    (warning,) = checkout.read().warnings
+    assert "git filter 'vault' changes files" in warning
+    assert warning.endswith("elsewhere the same release may have others: app/main.rb")
+
+
+def test_a_checkout_of_another_user_is_refused_in_every_language_with_the_command_that_trusts_it(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    french = tmp_path / "bin/git"
+    french.parent.mkdir()
+    french.write_text(
+        '#!/bin/sh\n[ "$LC_ALL" = C ] || { echo "fatal: propriété douteuse" >&2; exit 128; }\n'
+        f'exec {shutil.which("git")} "$@"\n'
+    )
+    french.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{french.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "fr_FR.UTF-8")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(ReleaseError, match="belongs to another user") as refused:
+        checkout.read()
+    assert str(refused.value).endswith(f"git config --global --add safe.directory {checkout.path}")

@@ -33,7 +33,8 @@ def docker_login(image: str, registry: Mapping[str, str]) -> Iterator[dict[str, 
     if not (registry.get("username") and registry.get("password")):
         yield environment
         return
-    own = Path(environment.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    # Path.home() raises where a user id has neither HOME nor an account.
+    own = Path(environment.get("DOCKER_CONFIG") or f"{environment.get('HOME', '')}/.docker")
     with tempfile.TemporaryDirectory(prefix="releve-docker-") as name:
         directory = Path(name)
         for entry in own.iterdir() if own.is_dir() else ():

@@ -116,8 +116,9 @@ and one thing goes wrong at one command. Then the same release is rolled out aga
 **{held} of {len(rows)} rows hold.** A row holds when, besides what the table shows,
 
 - the rollout that met the fault ended with another status than 0, and no lock was held after it;
-- one release served right after it, with its page, all of its assets and its health: not asked where the program
-  itself is killed while the application may be stopped, because nobody is left to put it back;
+- one release served right after it, through an nginx that looks the application's name up once, with its page, all of
+  its assets and its health: not asked where the program itself is killed while the application may be stopped, or nginx
+  not told where it is, because nobody is left to put it back;
 - the next rollout ended with 0; Compose file, assets and containers are of the release that was asked for,
   `docker compose up` would do nothing, and no lock, staging directory, temporary file or one-off container is left;
 - the database and the proxy are the same containers, the rows of the database are the same, and the migration was run

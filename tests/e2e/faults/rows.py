@@ -66,7 +66,7 @@ WHERE = {
     SubStep.COMPILE: Where(_oneoff("compile"), StepName.PRECOMPILE, _limit("precompile", 20)),
     SubStep.PENDING: Where(_oneoff("pending"), StepName.UP, _limit("pending")),
     SubStep.STOP: Where(Place("docker compose stop *"), StepName.UP, _limit("stop")),
-    SubStep.DUMP: Where(Place("docker compose exec *pg_dump*"), StepName.UP, _limit("dump")),
+    SubStep.DUMP: Where(Place("docker compose exec *pg_dump --format*"), StepName.UP, _limit("dump")),
     SubStep.MIGRATE: Where(_oneoff("migrate"), StepName.UP, _limit("migrate")),
     SubStep.TASK: Where(_oneoff("task"), StepName.UP, _limit("task")),
     SubStep.PUBLISH: Where(_oneoff("publish"), StepName.UP, _limit("publish")),
@@ -81,8 +81,11 @@ WHERE = {
 POLLED = frozenset({SubStep.GATE, SubStep.VERIFY})
 """What is asked again when it fails or gives no answer: the fault lasts."""
 
-STOPPED = frozenset({SubStep.STOP, SubStep.DUMP, SubStep.MIGRATE, SubStep.TASK, SubStep.PUBLISH, SubStep.UP})
-"""Where the application may be stopped: a program that is killed there leaves it so, until the next run."""
+AWAY = frozenset({SubStep.STOP, SubStep.DUMP, SubStep.MIGRATE, SubStep.TASK, SubStep.PUBLISH, SubStep.UP, SubStep.GATE})
+"""Where the application may be stopped, or nginx not told where it is now.
+
+A program that is killed there leaves it so, until the next run.
+"""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from release.program import Program
 from release.reference import ImageReference
 from server.request import StepName, dump
 from tests.e2e.faults.injection import DEADLINE
-from tests.e2e.harness import CHECKOUT, SERVER, Application, Project, Result
+from tests.e2e.harness import CHECKOUT, LOOKS_UP_ONCE, SERVER, Application, Project, Result
 
 OLD, NEW = "1.0.0", "1.1.0"
 """The new release brings a migration."""
@@ -66,6 +66,8 @@ class Stage:
             self.project.release(version)
             self.assets[version] = set(self.application.asset_statuses())
         assert self.assets[OLD] != self.assets[NEW]
+        # Containers that come back have other addresses: whoever forgets to tell this nginx is found out.
+        self.application.configure_nginx(LOOKS_UP_ONCE)
 
     # ------------------------------------------------------------------------------------------------ rolling out
 
@@ -132,14 +134,15 @@ class Stage:
 
     def _forget_new(self) -> None:
         directory = self.application.directory
+        # What it has published goes while the server still knows of it: the old release is what is left.
+        self.sandbox.as_root("rm", "-rf", f"{directory}/.releve/previous")
+        done = self.roll_out(OLD, pulumi=False, at=StepName.PURGE)
+        assert done.succeeded, done.output
         self.sandbox.as_root(
-            "sh", "-c", 'rm -rf "$1"/.releve/releases/"$2"-* "$1"/.releve/previous && docker images --quiet "$3:$2" |'
+            "sh", "-c", 'rm -rf "$1"/.releve/releases/"$2"-* && docker images --quiet "$3:$2" |'
             "xargs --no-run-if-empty docker rmi --force",
             "sh", directory, NEW, self.application.repository,
         )  # fmt: skip
-        # What it has published goes with it: the old release is what is left.
-        done = self.roll_out(OLD, pulumi=False, at=StepName.PURGE)
-        assert done.succeeded, done.output
 
     # --------------------------------------------------------------------------------------------- looking at it
 

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import PORTS
 from tests.e2e.faults import report
 from tests.e2e.faults.injection import Action, Injection, small_disk
-from tests.e2e.faults.rows import POLLED, ROWS, STOPPED, WHERE, Fault, Row, SubStep
+from tests.e2e.faults.rows import AWAY, POLLED, ROWS, WHERE, Fault, Row, SubStep
 from tests.e2e.faults.stage import NEW, OLD, Run, Stage, log_of, setting
 from tests.e2e.harness import Result, Sandbox, placed, project_of, steps_run
 
@@ -89,8 +89,8 @@ def test_a_release_serves_and_the_next_rollout_puts_everything_in_order(row: Row
 
 
 def may_be_down(row: Row) -> bool:
-    """Whether nothing may serve until the next rollout: nobody is left to put the old release back."""
-    return row.fault is Fault.PROGRAM_KILLED and row.sub_step in STOPPED
+    """Whether nothing may serve until the next rollout: nobody is left to put the old release back, or tell nginx."""
+    return row.fault is Fault.PROGRAM_KILLED and row.sub_step in AWAY
 
 
 def run_into(row: Row, stage: Stage) -> Result:
