@@ -43,7 +43,7 @@ def status(stack: str | None, *, as_json: bool) -> None:
 
 def is_well(stack: Stack, facts: Facts) -> bool:
     """Whether the server runs what was released last, and answers."""
-    return facts.image == str(stack.released or "") and not facts.problem and not facts.interrupted
+    return facts.image == str(stack.released or "") and not (facts.problem or facts.interrupted or facts.restoring)
 
 
 def last_downtime(facts: Facts) -> tuple[float, str] | None:
@@ -99,6 +99,8 @@ def _rows(stack: Stack, facts: Facts) -> list[tuple[str, str]]:
         rows.append(("last backup", f"{facts.backups[-1].name}, {ago(facts.backups[-1].made)} ago"))
     if facts.busy:
         rows.append(("at work", f"[yellow]{facts.busy}[/yellow]"))
+    elif facts.restoring:
+        rows.append(("restore", f"[red]was interrupted; go on with  ./releve restore {facts.restoring}[/red]"))
     elif facts.interrupted:
         rows.append(("rollout", "[red]one was interrupted; `pulumi up` goes on with it or undoes it[/red]"))
     if facts.differences:

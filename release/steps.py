@@ -56,12 +56,14 @@ def request_of(
     image: ImageReference | None = None,
     delivery: Delivery | None = None,
     actor: str = "",
+    restored: str | None = None,
 ) -> Request:
     """What a step is asked to do.
 
     image:    of the release, with its tag and digest; None: the step is about none
     delivery: what goes with the release; `pull` alone gets it, the others are told which one it is
     actor:    who rolls out
+    restored: the dump to restore, by the name of its file
     """
     app, backup = settings.app, settings.backup
     delivery, is_pull = delivery or Delivery(), step is StepName.PULL
@@ -98,6 +100,7 @@ def request_of(
         maintenance_page=app.maintenance_page,
         downtime_budget=app.downtime_budget,
         keep_releases=settings.keep_releases,
+        backup=restored,
     )
 
 

@@ -96,6 +96,7 @@ class Facts:
                  None where there is no such address
     history:     a line of JSON a rollout, the newest last
     differences: from what was released; None where nothing was
+    restoring:   the backup whose restore has begun and has not come to its end, or ""
     refused:     why a rollout would be refused here, or ""
     unrollable:  why the strategy rolling cannot be used, or ""
     """
@@ -116,6 +117,7 @@ class Facts:
     backups: tuple[Backup, ...]
     machine: Machine
     differences: Optional[tuple[Difference, ...]]
+    restoring: str
     refused: str
     unrollable: str
 
@@ -159,6 +161,7 @@ def gather(run: Run, docker: Docker) -> Facts:
         ),
         machine=_machine(run, docker, compose),
         differences=drift.differences(run, docker, project, containers, since=since, known=known) if release else None,
+        restoring=read_line(state / "restoring"),
         refused=_refusal(run, docker),
         unrollable=_unrollable(run, resolved),
     )

@@ -197,6 +197,10 @@ def _step(run: Run) -> None:
         return pull(run)
     if run.step is StepName.DUMP:
         return _dump(run)
+    if run.step is StepName.RESTORE:
+        from server.restore import restore  # noqa: PLC0415
+
+        return restore(run)
     if run.request.strategy is Strategy.IN_PLACE:
         from server import in_place  # noqa: PLC0415
 

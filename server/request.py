@@ -72,8 +72,9 @@ class StepName(Word):
     # Steps after it.
     AFTER_UP = "after-up"
     PURGE = "purge"
-    # No part of a rollout, and changes nothing.
+    # No part of a rollout.
     FACTS = "facts"
+    RESTORE = "restore"
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,7 @@ class Request:
     maintenance_page: in the directory, there while the site is stopped for migrations; or None
     downtime_budget:  seconds, or None
     keep_releases:    how many are kept
+    backup:           the dump to restore, by the name of its file; only `restore` gets it
     """
 
     directory: str
@@ -253,6 +255,7 @@ class Request:
     maintenance_page: Optional[str] = None
     downtime_budget: Optional[int] = None
     keep_releases: int = 3
+    backup: Optional[str] = None
 
     @property
     def web(self) -> str:

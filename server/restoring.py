@@ -7,11 +7,12 @@ once. Until then the migrated ones are untouched, and until after that they are 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.commands import Docker
-from server.database import noted_dumps
+from server.database import Dump
 from server.postgres import Postgres, service_of
 from server.project import Project
 from server.run import Run
@@ -91,13 +92,13 @@ class _Exchange:
         return [f"--set={name}{number}={value}" for name, value in names]
 
 
-def restore(run: Run, docker: Docker, project: Project) -> None:
-    """Makes the databases what they were when they were dumped, as the journal has it.
+def restore(run: Run, docker: Docker, project: Project, dumps: Sequence[Dump]) -> None:
+    """Makes the databases what they were when they were dumped.
 
     Raises Failure; the databases are then what they were before.
     """
     exchanges = []
-    for dump in noted_dumps(run):
+    for dump in dumps:
         server = Postgres(run, dump.service or service_of(run, docker, project))
         exchanges.append(_Exchange(server, dump.file, server.facts(docker, dump.database).name))
     try:

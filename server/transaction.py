@@ -380,7 +380,7 @@ def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
     """As far as that succeeds: an old release on the migrated database is more than none."""
     try:
         stop_application(run, docker, project)
-        restore(run, docker, project)
+        restore(run, docker, project, noted_dumps(run))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and the old release starts
         run.output.report(error if isinstance(error, StepError) else StepError(f"{type(error).__name__}: {error}"))
         (run.transaction / "dump-failed").touch()

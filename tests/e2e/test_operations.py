@@ -183,3 +183,23 @@ def test_whoever_is_to_be_told_is_told_of_a_release_and_of_one_that_was_put_back
         f"{project.stack}: {version} serves",
         f"{project.stack}: {project.config['releve:tag']} was put back",
     ]
+
+
+def test_a_backup_that_is_restored_brings_deleted_rows_back_and_what_was_there_before_is_kept(
+    released: Deployment, put_back: None
+) -> None:
+    application, project = released
+    application.sql("INSERT INTO visits (name, created_at, updated_at) VALUES ('Grace', now(), now())")
+    assert releve(project, "backup").succeeded
+    (*_, newest) = json.loads(releve(project, "backups", "--json").output)
+    application.sql("DELETE FROM visits WHERE name = 'Grace'")
+    application.sql("INSERT INTO visits (name, created_at, updated_at) VALUES ('Later', now(), now())")
+    refused = releve(project, "restore", "no.dump", "--yes")
+    assert "./releve backups lists them" in refused.output
+    done = releve(project, "restore", newest["name"], "--yes")
+    assert done.succeeded, done.output
+    assert application.sql("SELECT count(*) FROM visits WHERE name = 'Grace'") == "1"
+    assert application.sql("SELECT count(*) FROM visits WHERE name = 'Later'") == "0"
+    assert application.serves("1.0.0")
+    assert "-before-restore.dump" in releve(project, "backups").output
+    assert releve(project, "status").succeeded
