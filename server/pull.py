@@ -159,7 +159,8 @@ def _fetch(run: Run, docker: Docker, image: str) -> None:
         failing=f"The image {image} cannot be pulled.",
         remedy=f"Nothing was stopped. If the registry refuses: {configured}run `{login}` on this server as {user()}.",
     )
-    run.say(f"pulled {image}")
+    size = docker.ask("image", "inspect", "--format", "{{.Size}}", image).text.strip()
+    run.say(f"pulled {image}" + (f", {int(size) >> 20} MiB" if size.isdigit() else ""))
 
 
 def _pull_with_login(run: Run, docker: Docker, image: str, login: str) -> None:
