@@ -92,6 +92,7 @@ DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
     StepName.PURGE: 300,
     StepName.FACTS: 60,
     StepName.RESTORE: 1800,
+    StepName.REHEARSE: 3600,
 }
 """Seconds. Generous for a small server on a slow line: Fab-manager's image is over 1 GB, its assets take minutes."""
 

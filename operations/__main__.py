@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 COMMANDS = (
-    "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rollback", "unlock", "doctor",
-    "completion",
+    "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
+    "unlock", "doctor", "completion",
 )  # fmt: skip
 """In the order in which --help lists them."""
 

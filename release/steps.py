@@ -66,7 +66,8 @@ def request_of(
     restored: the dump to restore, by the name of its file
     """
     app, backup = settings.app, settings.backup
-    delivery, is_pull = delivery or Delivery(), step is StepName.PULL
+    # A rehearsal prepares and pulls as well.
+    delivery, is_pull = delivery or Delivery(), step in (StepName.PULL, StepName.REHEARSE)
     account = registry.account(settings.registry) if is_pull and image else None
     return Request(
         directory=app.directory,

@@ -177,6 +177,14 @@ def _ask_for_each(run: Run, docker: Docker, compose: Compose) -> tuple[Migrated,
     return tuple(found)
 
 
+def status_of(run: Run, docker: Docker, compose: Compose) -> str:
+    """What Rails says of its migrations, with all that is printed around it. Raises Failure."""
+    status, said = _answer(run, docker, compose, *_RAILS, _STATUS)
+    if status != 0:
+        raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
+    return said
+
+
 def _answer(run: Run, docker: Docker, compose: Compose, *command: str) -> tuple[int, str]:
     """The status of a command of the new image, and all that it, or the entrypoint, prints."""
     before, oneoffs = run.output.log.stat().st_size, OneOffs.of(run.request)

@@ -197,10 +197,8 @@ def _step(run: Run) -> None:
         return pull(run)
     if run.step is StepName.DUMP:
         return _dump(run)
-    if run.step is StepName.RESTORE:
-        from server.restore import restore  # noqa: PLC0415
-
-        return restore(run)
+    if run.step in (StepName.RESTORE, StepName.REHEARSE):
+        return _recover(run)
     if run.request.strategy is Strategy.IN_PLACE:
         from server import in_place  # noqa: PLC0415
 
@@ -229,6 +227,16 @@ def _up(run: Run) -> None:
         staged.up(run, Rolling())
     else:
         staged.up(run, staged.Switch())
+
+
+def _recover(run: Run) -> None:
+    if run.step is StepName.RESTORE:
+        from server.restore import restore  # noqa: PLC0415
+
+        return restore(run)
+    from server.rehearse import rehearse  # noqa: PLC0415
+
+    return rehearse(run)
 
 
 def _dump(run: Run) -> None:

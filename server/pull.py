@@ -50,7 +50,7 @@ def pull(run: Run) -> None:
         keep_images(run, docker, found.containers, lambda image: _fetch(run, docker, image))
         adopt_assets(run, docker, candidate)
         _keep_found(run, docker, candidate, found)
-    _pull_image(run, docker)
+    pull_image(run, docker)
     for image in missing:
         _fetch(run, docker, image)
     fit_image(run, docker, candidate)
@@ -134,7 +134,8 @@ def _keep_found(run: Run, docker: Docker, candidate: Candidate, found: releases.
 # ------------------------------------------------------------------------------------------------------------ the image
 
 
-def _pull_image(run: Run, docker: Docker) -> None:
+def pull_image(run: Run, docker: Docker) -> None:
+    """Sees that the release's image is on this server, under its tag."""
     image = run.image
     if docker.ask("image", "inspect", "--format", "{{.Id}}", image.pinned).succeeded:
         run.say(f"{image} is here already")

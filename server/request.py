@@ -75,6 +75,7 @@ class StepName(Word):
     # No part of a rollout.
     FACTS = "facts"
     RESTORE = "restore"
+    REHEARSE = "rehearse"
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,34 @@ def _make(docker: Docker, exchange: _Exchange) -> None:
         raise docker.failure(f"{failing}: its settings cannot be set.")
 
 
+def make_beside(run: Run, docker: Docker, dump: Dump) -> Beside:
+    """Restores a dump into a database beside the one that it is of, which stays as it is. Raises Failure."""
+    server = Postgres(run, dump.service)
+    beside = Beside(_Exchange(server, dump.file, server.facts(docker, dump.database).name))
+    try:
+        _make(docker, beside.exchange)
+    except BaseException:
+        beside.drop(docker)
+        raise
+    return beside
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A database that holds what another one held."""
+
+    exchange: _Exchange
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.exchange.new
+
+    def drop(self, docker: Docker) -> bool:
+        """Removes it; whether that succeeded."""
+        return _drop(docker, self.exchange, "new")
+
+
 def _exchange(docker: Docker, exchanges: list[_Exchange]) -> None:
     """All or none. They are in one server: one service is dumped."""
     server = exchanges[0].server
