@@ -1,7 +1,7 @@
-"""The step `rehearse`: a release's migrations on a copy of the database, while the site serves, with how long they take.
+"""The step `rehearse`: a release's migrations on a copy of the database, while the site serves, and how long they take.
 
-The application is told of the copy by DATABASE_URL, which Rails puts over its config/database.yml; whether it heeds that
-is asked before anything is migrated.
+The application is told of the copy by DATABASE_URL, which Rails puts over its config/database.yml; whether it heeds
+that is asked before anything is migrated.
 """
 
 from __future__ import annotations
@@ -70,8 +70,7 @@ def _with_database(run: Run, docker: Docker, compose: Compose, name: str) -> Com
 
 def database_address(given: str, name: str) -> str:
     """The address of another database of the same server. given: the application's own, or "": database.yml has it."""
-    parts = urlsplit(given or "postgresql:///")
-    return urlunsplit(parts._replace(path=f"/{name}", netloc=parts.netloc)) if given else f"postgresql:///{name}"
+    return urlunsplit(urlsplit(given)._replace(path=f"/{name}")) if given else f"postgresql:///{name}"
 
 
 def _migrate(run: Run, compose: Compose, name: str) -> None:

@@ -203,3 +203,21 @@ def test_a_backup_that_is_restored_brings_deleted_rows_back_and_what_was_there_b
     assert application.serves("1.0.0")
     assert "-before-restore.dump" in releve(project, "backups").output
     assert releve(project, "status").succeeded
+
+
+def test_migrations_are_rehearsed_on_a_copy_while_the_site_serves(
+    released: Deployment, put_back: None, migration: str
+) -> None:
+    application, project = released
+    # Built and released on the registry, and refused on the server before anything is changed.
+    project.set("app.pending", ["false"])
+    project.set("tag", migration)
+    assert not project.up().succeeded
+    project.set("app.pending", None)
+    done = releve(project, "rehearse")
+    assert done.succeeded, done.output
+    assert re.search(r"1 migrations were pending; on the copy they took \d+ s", done.output)
+    names = application.sql("SELECT column_name FROM information_schema.columns WHERE table_name = 'visits'")
+    assert "note" not in names.split()
+    assert "releve_restored" not in application.sql("SELECT datname FROM pg_database")
+    assert application.serves("1.0.0")
