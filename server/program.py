@@ -10,6 +10,7 @@ all in .releve (mode 0700):
   compose/  Compose files as they were              tmp/      of the running step
   releases/ current previous prepared               what the server keeps: releases.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
+  purged, compiled   what became of the assets last: assets.py, in_place.py
 """
 
 from __future__ import annotations

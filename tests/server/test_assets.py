@@ -7,7 +7,7 @@ from pathlib import Path
 
 from server.in_container import in_container
 
-PUBLISH, PURGE, COPY = (in_container(name) for name in ("publish", "purge", "copy"))
+PUBLISH, PURGE, COPY, COMPILED = (in_container(name) for name in ("publish", "purge", "copy", "compiled"))
 
 
 def run(program: str, *arguments: str | Path) -> None:
@@ -115,3 +115,16 @@ def test_what_a_running_container_has_is_copied_and_a_directory_that_it_lacks_is
     run(COPY, tmp_path / "found", tmp_path / "a b", tmp_path / "none")
     assert tree(tmp_path / "found") == {"0/a1.js": "x", "0/deep/b.js": "y"}
     assert (tmp_path / "found/1").is_dir()
+
+
+def test_what_was_compiled_in_the_directory_itself_is_known_by_when_that_was(tmp_path: Path) -> None:
+    target = write(tmp_path / "a b", a1_js="", deep__a2_js="", uploads__two_words_jpg="photo")
+    (target / "now.js").symlink_to("a1.js")
+    now = int((target / "now.js").lstat().st_ctime)
+    for periods, left in (("", 4), (f"1-2 {now + 100}-{now + 200}", 4), (f"1-2 {now - 100}-{now + 100}", 0)):
+        run(f"periods='{periods}'\n{COMPILED}", target, tmp_path / "none")
+        assert len(tree_of_links(target)) == left
+
+
+def tree_of_links(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()]
