@@ -73,6 +73,22 @@ def test_a_directory_for_which_a_release_has_nothing_is_left_alone(tmp_path: Pat
     assert not (tmp_path / "none").exists()
 
 
+def test_only_what_another_release_has_replaced_is_put_back(tmp_path: Path) -> None:
+    """What was found at the beginning is all that was there: uploads that were changed or deleted since stay so."""
+    target = write(tmp_path / "target", app_js="new", more_js="new", manifest_json="new", uploads__a_jpg="other")
+    (target / ".sprockets-manifest-bbbb.json").write_text("new")
+    old = write(tmp_path / "r/0", app_js="old", manifest_json="old", uploads__a_jpg="first", uploads__b_jpg="deleted")
+    (old / ".sprockets-manifest-aaaa.json").write_text("old")
+    write(old, more_js="old")
+    write(tmp_path / "r/over/0/0", app_js="new", manifest_json="new")
+    write(tmp_path / "r/over/1/0", more_js="of a run that was killed")
+    run(PUBLISH, tmp_path / "r", target)
+    assert tree(target) == {
+        ".sprockets-manifest-aaaa.json": "old", "app.js": "old", "manifest.json": "old", "more.js": "old",
+        "uploads/a.jpg": "other",
+    }  # fmt: skip
+
+
 def test_what_was_left_half_written_is_overwritten(tmp_path: Path) -> None:
     target = write(tmp_path / "target", a_js="hal")
     (target / "a.js.releve-new").write_text("ha")

@@ -245,6 +245,8 @@ def test_what_was_replaced_among_the_old_assets_is_put_back_with_the_old_release
     result, calls = roll_back(server, "")
     assert "was put back and serves" in result.errors
     assert programs(calls) == [f"publish {PINNED}", "publish sha256:old", "purge sha256:old"]
+    (new,), (found,) = (releases(server).glob(f"{name}/assets-*") for name in (NAME, "found-*"))
+    assert mounts_of(calls[1])[:2] == [read_only(found / "0", "/releve/0"), read_only(new / "0", "/releve/over/0/0")]
 
 
 def test_a_restore_does_without_the_images_that_are_gone(server: Server) -> None:
