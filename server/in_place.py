@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 from server import proxies, releases
 from server.bringing_up import await_end, start_missing, without_orphans
 from server.containers import Compose, OneOffs
@@ -14,6 +17,9 @@ from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
 from server.run import Run
 
+COMPILED = "compiled"
+"""The file of the periods in which assets were compiled."""
+_PERIOD = re.compile(r"[0-9]+-[0-9]+")
 STOPPED = """The services are stopped, and the Compose file names the new image. Fix the cause and run `pulumi up`
 again, or set the tag back and run it: that brings the previous release up."""
 
@@ -29,14 +35,22 @@ def stop(run: Run) -> None:
 
 
 def purge_assets(run: Run) -> None:
-    """Empties the asset directories."""
+    """Removes what was compiled here before. What else is in these directories, uploads for one, stays."""
     require_in_place(run, run.docker)
     paths = run.request.assets.paths
-    # As root: the files belong to whoever compiled them. The directory itself stays, and keeps its owner.
-    words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", in_container("empty"), "sh", *paths)
+    program = f"periods='{' '.join(_periods(run))}'\n{in_container('compiled')}"
+    # As root: the files belong to whoever compiled them.
+    words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", program, "sh", *paths)
     if OneOffs.of(run.request).run(run.docker, Compose(run.directory), "purge-assets", *words) != 0:
         raise run.docker.failure("The assets cannot be removed.", STOPPED)
-    run.say(f"emptied {' '.join(paths)}")
+    (run.state / COMPILED).unlink(missing_ok=True)
+    run.say(f"removed what was compiled before from {' '.join(paths)}")
+
+
+def _periods(run: Run) -> list[str]:
+    """Those in which assets were compiled since they were last removed, as START-END in seconds since 1970."""
+    file = run.state / COMPILED
+    return [line for line in file.read_text().splitlines() if _PERIOD.fullmatch(line)] if file.exists() else []
 
 
 def precompile(run: Run) -> None:
@@ -44,8 +58,14 @@ def precompile(run: Run) -> None:
     compose = Compose(run.directory)
     start_missing(run, run.docker, require_in_place(run, run.docker), compose, STOPPED)
     command, oneoffs = run.request.assets.precompile, OneOffs.of(run.request)
-    words = oneoffs.command(run.request.web, command)
-    if oneoffs.run(run.docker, compose, "precompile", *words) != 0:
+    words, began = oneoffs.command(run.request.web, command), int(time.time())
+    try:
+        status = oneoffs.run(run.docker, compose, "precompile", *words)
+    finally:
+        # Nobody uploads meanwhile, the services are stopped: what has changed in this time was compiled.
+        with (run.state / COMPILED).open("a") as file:
+            file.write(f"{began}-{int(time.time())}\n")
+    if status != 0:
         raise run.docker.failure(f"The command failed: {' '.join(command)}", STOPPED)
     run.say(f"done: {' '.join(command)}")
 

@@ -13,6 +13,7 @@ all in .releve (mode 0700):
   backups/  dumps of the database                   history.jsonl  a line a rollout
   databases the application's, as it named them last
   left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
+  purged, compiled   what became of the assets last: assets.py, in_place.py
 """
 
 from __future__ import annotations

@@ -205,7 +205,8 @@ def publish(rollout: Rollout) -> None:
         return
     docker = run.begin(StepName.PUBLISH)
     kept = assets.kept_assets(run, rollout.candidate)
-    (run.transaction / "published").touch()
+    with (run.transaction / "published").open("a") as file:
+        file.write(f"{kept}\n")
     if not assets.publish(run, docker, kept.name, kept):
         raise docker.failure("The assets cannot be published.")
     run.say("published the assets beside those of the old release")
