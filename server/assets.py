@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from server.asking import Asking
 from server.commands import Docker
 from server.containers import Mount, OneOffs, containers_from, listing, mount_option
 from server.in_container import in_container
@@ -71,8 +72,7 @@ def compile_assets(run: Run, docker: Docker, candidate: Candidate) -> None:
     overlay = run.scratch / "staging.json"
     overlay.write_text(json.dumps({"services": {run.request.web: service}}))
     compose = candidate.compose.with_file(overlay)
-    oneoffs = OneOffs.of(run.request)
-    if oneoffs.run(docker, compose, "compile", *oneoffs.command(run.request.web, assets.precompile)) != 0:
+    if Asking(run, compose, candidate.project).ask(docker, "compile", assets.precompile) != 0:
         raise docker.failure(f"The command failed: {' '.join(assets.precompile)}", "Nothing was stopped.")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server import assets, migrations, proxies, releases, transaction
+from server.asking import Asking
 from server.background import Background
 from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
 from server.commands import Docker
@@ -163,7 +164,7 @@ def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switc
     if migrates and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, compose, "Nothing was stopped.")
-        named = migrations.pending(run, docker, candidate.compose)
+        named = migrations.pending(run, docker, Asking(run, candidate.compose, project))
         if named is not None:
             rollout.database = Database.find(run, run.begin(StepName.DUMP), project, named)
     return rollout

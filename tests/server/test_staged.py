@@ -97,9 +97,10 @@ def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: S
     prepared.forget_calls()
     result = run(prepared, "up", database=MIGRATE)
     assert result.status == 0, result
-    # Which databases there are, what they are, whether they can be read; then a dump, and all of it is read.
+    # Which migrations there are; then which databases, and what they are, and whether they can be read; then a
+    # dump, and all of it is read.
     before, after = ["exec", "exec", "exec"], ["exec", "exec"]
-    assert phases(prepared) == ["pending", *before, "stop", *after, "migrate", "publish", *UP]
+    assert phases(prepared) == ["exec", "pending", *before, "stop", *after, "migrate", "publish", *UP]
     (dump,) = (prepared.state / "backups").iterdir()
     assert dump.read_text() == "dump\n"
     assert dump.stat().st_mode & 0o777 == 0o600
@@ -165,7 +166,7 @@ def test_what_rails_says_of_the_migrations_is_understood_before_anything_changes
     prepared.forget_calls()
     before = prepared.compose_file.read_bytes()
     result = run(prepared, "up", database=MIGRATE)
-    assert phases(prepared) == ["pending", *done]
+    assert [phase for phase in phases(prepared) if phase != "exec"] == ["pending", *done]
     assert refusal in result.errors
     if refusal:
         assert result.status == 1
@@ -197,7 +198,7 @@ def test_a_first_database_without_tables_does_not_hide_what_is_pending_in_those_
     result = run(prepared, "up", database=MIGRATE)
     assert result.status == 0, result
     assert "migrate" in phases(prepared)
-    assert phases(prepared)[:4] == ["pending"] * 4
+    assert phases(prepared).count("pending") == 4
 
 
 @pytest.mark.parametrize(("status", "done"), [(0, False), (3, True), (1, None), (127, None)])
