@@ -8,7 +8,7 @@ from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
 from server.others import tell_left_behind
-from server.placement import put_environment_in_place, put_in_place, require_in_place
+from server.placement import own_compose, put_environment_in_place, put_in_place, require_in_place
 from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
@@ -30,19 +30,19 @@ def stop(run: Run) -> None:
 
 def purge_assets(run: Run) -> None:
     """Empties the asset directories."""
-    require_in_place(run, run.docker)
-    paths = run.request.assets.paths
+    compose, paths = own_compose(run, require_in_place(run, run.docker)), run.request.assets.paths
     # As root: the files belong to whoever compiled them. The directory itself stays, and keeps its owner.
     words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", in_container("empty"), "sh", *paths)
-    if OneOffs.of(run.request).run(run.docker, Compose(run.directory), "purge-assets", *words) != 0:
+    if OneOffs.of(run.request).run(run.docker, compose, "purge-assets", *words) != 0:
         raise run.docker.failure("The assets cannot be removed.", STOPPED)
     run.say(f"emptied {' '.join(paths)}")
 
 
 def precompile(run: Run) -> None:
     """Compiles the assets in a container of the web service."""
-    compose = Compose(run.directory)
-    start_missing(run, run.docker, require_in_place(run, run.docker), compose, STOPPED)
+    project = require_in_place(run, run.docker)
+    start_missing(run, run.docker, project, Compose(run.directory), STOPPED)
+    compose = own_compose(run, project)
     command, oneoffs = run.request.assets.precompile, OneOffs.of(run.request)
     words = oneoffs.command(run.request.web, command)
     if oneoffs.run(run.docker, compose, "precompile", *words) != 0:
@@ -55,9 +55,9 @@ def up(run: Run) -> None:
     project = require_in_place(run, run.docker)
     docker = run.docker
     # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
-    words = ("compose", "up", "-d", *run.request.services)
+    words = ("compose", "up", "-d", *project.without_asking, *run.request.services)
     docker.must(*words, failing="The services cannot be started.", remedy=STOPPED)
-    words = ("compose", "up", "-d", *without_orphans(docker, project))
+    words = ("compose", "up", "-d", *project.without_asking, *without_orphans(docker, project))
     docker.must(*words, failing="The project cannot be brought up as a whole.", remedy=STOPPED)
     run.say("the project is up")
 
