@@ -11,7 +11,7 @@ from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
 from server.others import tell_left_behind
-from server.placement import put_environment_in_place, put_in_place, require_in_place
+from server.placement import own_compose, put_environment_in_place, put_in_place, require_in_place
 from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
@@ -36,12 +36,11 @@ def stop(run: Run) -> None:
 
 def purge_assets(run: Run) -> None:
     """Removes what was compiled here before. What else is in these directories, uploads for one, stays."""
-    require_in_place(run, run.docker)
-    paths = run.request.assets.paths
+    compose, paths = own_compose(run, require_in_place(run, run.docker)), run.request.assets.paths
     program = f"periods='{' '.join(_periods(run))}'\n{in_container('compiled')}"
     # As root: the files belong to whoever compiled them.
     words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", program, "sh", *paths)
-    if OneOffs.of(run.request).run(run.docker, Compose(run.directory), "purge-assets", *words) != 0:
+    if OneOffs.of(run.request).run(run.docker, compose, "purge-assets", *words) != 0:
         raise run.docker.failure("The assets cannot be removed.", STOPPED)
     (run.state / COMPILED).unlink(missing_ok=True)
     run.say(f"removed what was compiled before from {' '.join(paths)}")
@@ -55,8 +54,9 @@ def _periods(run: Run) -> list[str]:
 
 def precompile(run: Run) -> None:
     """Compiles the assets in a container of the web service."""
-    compose = Compose(run.directory)
-    start_missing(run, run.docker, require_in_place(run, run.docker), compose, STOPPED)
+    project = require_in_place(run, run.docker)
+    start_missing(run, run.docker, project, Compose(run.directory), STOPPED)
+    compose = own_compose(run, project)
     command, oneoffs = run.request.assets.precompile, OneOffs.of(run.request)
     words, began = oneoffs.command(run.request.web, command), int(time.time())
     try:
@@ -75,9 +75,9 @@ def up(run: Run) -> None:
     project = require_in_place(run, run.docker)
     docker = run.docker
     # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
-    words = ("compose", "up", "-d", *run.request.services)
+    words = ("compose", "up", "-d", *project.without_asking, *run.request.services)
     docker.must(*words, failing="The services cannot be started.", remedy=STOPPED)
-    words = ("compose", "up", "-d", *without_orphans(docker, project))
+    words = ("compose", "up", "-d", *project.without_asking, *without_orphans(docker, project))
     docker.must(*words, failing="The project cannot be brought up as a whole.", remedy=STOPPED)
     run.say("the project is up")
 

@@ -215,15 +215,14 @@ def _up(run: Run) -> None:
 
 def _dump(run: Run) -> None:
     """On demand."""
-    from server.containers import Compose  # noqa: PLC0415
     from server.database import Database  # noqa: PLC0415
     from server.migrations import named  # noqa: PLC0415
-    from server.placement import read_project  # noqa: PLC0415
+    from server.placement import own_compose, read_project  # noqa: PLC0415
 
     project = read_project(run, run.docker)
     docker = run.begin(StepName.DUMP)
     database = Database.find(run, docker, project, named(run, docker))
-    database.dump(docker, Compose(run.directory), "on-demand")
+    database.dump(docker, own_compose(run, project), "on-demand")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from server.database import Database, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
 from server.others import tell_left_behind
-from server.placement import put_first_in_place, require_in_place
+from server.placement import own_compose, put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
 from server.proxies import Proxy
@@ -267,9 +267,9 @@ def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> 
 
 def after_up(run: Run) -> None:
     """Runs app.afterUp."""
-    require_in_place(run, run.docker)
+    project = require_in_place(run, run.docker)
     releases.require_live(run)
-    run_tasks(run, Compose(run.directory), run.request.after_up)
+    run_tasks(run, own_compose(run, project), run.request.after_up)
 
 
 def purge(run: Run) -> None:

@@ -53,7 +53,7 @@ networks_of() {{
 case "$*" in
     *-compile*) touch .releve/staging/0/app.js ;;
     'ps -q --no-trunc') cat "$web"; echo {PROXY}; exit ;;
-    'compose create --remove-orphans') [ -s "$worker" ] || make "$worker" new-worker1; exit ;;
+    'compose create '*--remove-orphans) [ -s "$worker" ] || make "$worker" new-worker1; exit ;;
     'compose create '*worker*) echo >>"$STUBS/made"; make "$worker" "new-worker$(wc -l <"$STUBS/made")"; exit ;;
     'compose create '*)
         if grep -qx {NEW} "$web"; then make "$web" {AGAIN}; else make "$web" {NEW}; fi
