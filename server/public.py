@@ -26,7 +26,7 @@ MOST_ASSETS = 200
 """Of a page: more are not asked for."""
 TICK = 0.1
 """Seconds between two looks whether the site answers, or whether its application still listens."""
-PATIENCE, SHORTEST_PATIENCE = 2.0, 1.0
+PATIENCE, SHORTEST_PATIENCE = 2.0, 0.6
 """Seconds that an answer may take: as long as the site answers, and from then on, unless it has taken longer before."""
 UNSEEN = "runs and answers on its own address, but was not seen through a proxy"
 """What is said of a release whose visitors may get something else."""
