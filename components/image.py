@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import sys
@@ -15,6 +16,7 @@ from pulumi_command import local
 from configuration.tree import ImageSettings, RegistrySettings
 from errors import ReleaseError
 from release import registry, source
+from release.context import ContextLock
 from release.reference import ImageReference
 from release.registry import Absent, Present, TagState, Unreachable
 from release.source import Source
@@ -22,6 +24,8 @@ from release.source import Source
 PROJECT_DIRECTORY = Path(__file__).resolve().parent.parent
 CONTEXT = ".releve/context"
 """The exported build context, relative to the project: the same on every machine, because another path is a diff."""
+LOOKS_AT_LOCK = 0.2
+"""Seconds between looks whether another stack still builds."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class ReleaseImage(pulumi.ComponentResource):
                 raise ReleaseError(problem)
             self._tell(state)
             if isinstance(state, Absent) and self._source:
+                self._tell_of_newer(self._source)
                 self._prepare(self._source)
 
         return pulumi.Stash(
@@ -136,6 +141,17 @@ class ReleaseImage(pulumi.ComponentResource):
                 self,
             )
 
+    def _tell_of_newer(self, built: Source) -> None:
+        """Says that this may be a way back to a release that the registry has lost."""
+        image = self._tagged
+        if newer := registry.newest_after(image, self._registry):
+            pulumi.log.warn(
+                f"{image} is not in the registry, though the newer {newer} is. If {image.tag} is meant to be new, all "
+                f"is well. If it was released before, the registry has lost it: what is built now, of the last commit "
+                f"in {built.checkout}, is something else, and servers on which {image.tag} ran refuse it.",
+                self,
+            )
+
     def _prepare(self, built: Source) -> None:
         """Checks what is about to be built, and tried. Raises ReleaseError."""
         # Imported here: most previews build nothing.
@@ -162,11 +178,21 @@ class ReleaseImage(pulumi.ComponentResource):
         if (built := self._source) is None:
             # Without a source the decision is never to build.
             return decided
+        lock = ContextLock(PROJECT_DIRECTORY / CONTEXT)
         # The one place where an apply creates resources: the decision's output is its first input, which is known in
         # a preview, too, so the preview shows what the update will do.
-        return decided.apply(lambda digest: digest or self._build_and_publish(built))
+        awaited: pulumi.Output[str] = decided.apply(lambda digest: self._await_context(lock, digest))
+        return awaited.apply(lambda digest: digest or self._build_and_publish(built, lock))
 
-    def _build_and_publish(self, built: Source) -> pulumi.Output[str]:
+    async def _await_context(self, lock: ContextLock, digest: str) -> str:
+        """Until no other stack of this checkout builds, where there is something to build; the digest as it was."""
+        if not digest and not lock.take():
+            pulumi.log.info("another stack of this checkout builds an image; waiting until it is done", self)
+            while not lock.take():  # noqa: ASYNC110 - it is another process that frees it
+                await asyncio.sleep(LOOKS_AT_LOCK)
+        return digest
+
+    def _build_and_publish(self, built: Source, lock: ContextLock) -> pulumi.Output[str]:
         # Imported here: it takes a tenth of a second, during which the engine starts another plugin; and a
         # stack that never builds never needs it.
         from pulumi_docker import CacheFromArgs, DockerBuildArgs, Image, RegistryArgs  # noqa: PLC0415
@@ -196,6 +222,8 @@ class ReleaseImage(pulumi.ComponentResource):
             # A later release takes it out of the program; that must be free of any call.
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
+        # In a preview, and after a failure, this process ends, and the lock with it.
+        candidate.repo_digest.apply(lambda _: lock.free())
         candidate_digest = candidate.repo_digest.apply(lambda reference: reference.rpartition("@")[2])
         login = registry.docker_configuration(image.registry, account) if account else None
         tested = candidate_digest.apply(image.candidate(built.fingerprint).with_digest).apply(str)

@@ -95,6 +95,10 @@ DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
 def _services(value: tuple[str, ...]) -> None:
     if not value:
         raise ValueError("name the services that run the image, the web service first")
+    _distinct(value)
+
+
+def _distinct(value: tuple[str, ...]) -> None:
     if len(set(value)) != len(value):
         raise ValueError("names a service twice")
 
@@ -302,6 +306,18 @@ class AppSettings(_Settings):
     ] = Field(
         description="the services that run the image: the web service first, then workers", examples=[["fabmanager"]]
     )
+    one_shots: Annotated[
+        tuple[ServiceName, ...],
+        Field(strict=False),
+        check(_distinct, uniqueItems=True),
+        ROLLOUT_WHEN_SET,
+        Unset("those that others wait for to complete"),
+    ] = Field(
+        (),
+        description="services on the same image that run to their end, such as one that migrates; see "
+        "[operations.md](operations.md#services-that-run-to-their-end)",
+        examples=[["migrate"]],
+    )
     compose_file: Annotated[
         RelativePath | None, Unset("the server's own file is edited"), Rollout("a change of the file's content")
     ] = Field(
@@ -321,6 +337,12 @@ class AppSettings(_Settings):
         description="directories in the container for compiled assets; each on a bind mount or a named volume",
         examples=[["/usr/src/app/public/packs"]],
     )
+    asset_inputs: Annotated[tuple[RelativePath, ...], Field(strict=False), ROLLOUT_WHEN_SET] = Field(
+        (),
+        description="files and directories in `app.directory` whose content is compiled into the assets besides what "
+        "the image holds, as plugins are: where it has changed, the next rollout compiles again",
+        examples=[["plugins"]],
+    )
     assets_from: Annotated[AssetsFrom, Field(strict=False), ROLLOUT] = Field(
         AssetsFrom.COMPILE,
         description="`compile`: the server compiles them. `image`: they were compiled when the image was built and "
@@ -332,12 +354,22 @@ class AppSettings(_Settings):
         description="the command that compiles the assets, in a container of the web service",
         examples=[["bin/assets", "compile"]],
     )
+    entrypoint: Annotated[
+        Command | None, Unset("the image's, or what the Compose file says instead"), ROLLOUT_WHEN_SET
+    ] = Field(
+        None,
+        description="what the commands of `precompile`, `pending`, `migrate`, `beforeUp` and `afterUp` are given to; "
+        "`[]`: nothing, they are run as they are. For an image whose entrypoint migrates the database or starts a "
+        "server whatever it is told",
+        examples=[["tini", "--"]],
+    )
     precompile_memory: Annotated[Size | None, Unset("no limit")] = Field(
         None, description="the memory that compiling may use on the server", examples=["1g"]
     )
     migrate: Command = Field(
         ("bundle", "exec", "rails", "db:migrate"),
-        description="the command that migrates the database; `[]`: nothing ever does, and nothing is asked",
+        description="the command that migrates the database; `[]`: nothing does, but for one-shots, and without these "
+        "nothing is asked",
         examples=[["bin/migrate"]],
     )
     pending: Annotated[Command, Unset("the output of `bundle exec rails db:migrate:status` is read")] = Field(
@@ -390,6 +422,13 @@ class AppSettings(_Settings):
         Called("map of seconds", ""),
         Unset(", ".join(f"`{step}` {seconds}" for step, seconds in DEFAULT_TIMEOUTS.items())),
     ] = Field({}, description="how long a step, or a part of one, may take", examples=[{"precompile": 3600}])
+
+    @model_validator(mode="after")
+    def _serves_or_ends(self) -> Self:
+        both = [name for name in self.one_shots if name in self.services]
+        if both:
+            raise ValueError(f"oneShots: {both[0]!r} is in services, too: what is there keeps running")
+        return self
 
 
 class HealthCheckSettings(_Settings):

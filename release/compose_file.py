@@ -25,14 +25,14 @@ class ComposeFile:
     path: str
     text: str
 
-    def with_image(self, services: Iterable[str], image: str) -> str:
-        """The text with the image of each of `services` set to `image`, every other byte unchanged.
+    def with_image(self, services: Iterable[str], image: str, one_shots: Iterable[str] = ()) -> str:
+        """The text with the image of each of `services`, and of one-shots, set to `image`, every other byte unchanged.
 
         Raises ReleaseError when that cannot be done, or would change anything else.
         """
         with self._refused():
             compose_file.refuse_parts(self.text)
-            return compose_file.with_image(self.text, services, image)
+            return compose_file.with_image(self.text, services, image, one_shots)
 
     def dependants(self, services: Iterable[str]) -> list[str]:
         """The other services that Compose recreates or restarts with one of `services`, each in a sentence."""

@@ -35,6 +35,9 @@ MANIFEST_TYPES = (
 TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 """Seconds. A manifest is a few kilobytes: a registry that takes longer is down."""
 
+LISTS = 10
+"""Pages of a list of tags that are read."""
+
 
 @dataclass(frozen=True)
 class Present:
@@ -143,11 +146,37 @@ class Registry:
         if response.status_code != httpx.codes.CREATED:
             raise RegistryError(f"registry {self.host} refused the tag {image}: {_brief(response)}")
 
+    def tags(self, image: ImageReference) -> list[str]:
+        """The tags in the repository of `image`; of very many, not all. Raises RegistryError."""
+        found: list[str] = []
+        rest = "tags/list?n=1000"
+        for _ in range(LISTS):
+            response = self._request("GET", image, rest, headers={})
+            if not response.is_success:
+                if response.status_code == httpx.codes.NOT_FOUND:
+                    break  # there is no such repository yet
+                raise RegistryError(f"registry {self.host} refused to list {image.path}: {_brief(response)}")
+            with _as_registry_error(self.host):
+                found += [str(tag) for tag in response.json().get("tags") or ()]
+            following = response.links.get("next", {}).get("url", "").partition("?")[2]
+            if not following:
+                break
+            rest = f"tags/list?{following}"
+        return found
+
     def _request(
-        self, method: str, image: ImageReference, *, headers: dict[str, str], content: bytes | None = None
+        self,
+        method: str,
+        image: ImageReference,
+        what: str = "",
+        *,
+        headers: dict[str, str],
+        content: bytes | None = None,
     ) -> httpx.Response:
+        """Asks for something in the repository of `image`, by default its manifest."""
         with _as_registry_error(self.host):
-            url = f"{self._endpoint()}/v2/{image.path}/manifests/{image.digest or image.tag}"
+            what = what or f"manifests/{image.digest or image.tag}"
+            url = f"{self._endpoint()}/v2/{image.path}/{what}"
             response = self._client.request(method, url, headers=headers, content=content)
             # A registry that lets anybody read what is public may say of the rest that it does not exist.
             hidden = response.status_code == httpx.codes.NOT_FOUND and self.anonymous
@@ -241,6 +270,26 @@ def probe(image: ImageReference, registry: Registry | None = None) -> TagState:
     except RegistryError as error:
         return Unreachable(str(error))
     return Present(manifest.digest) if manifest else Absent(registry.anonymous)
+
+
+def newest_after(image: ImageReference, registry: Registry) -> str | None:
+    """The highest version among the repository's tags, where it is higher than that of `image`. Never raises.
+
+    None also where that cannot be said: not all tags are versions.
+    """
+    try:
+        tags = registry.tags(image)
+    except RegistryError:
+        return None
+    versions = [(version, tag) for tag in tags if (version := version_of(tag))]
+    own, (highest, newest) = version_of(str(image.tag)), max(versions, default=((), ""))
+    return newest if own and highest > own else None
+
+
+def version_of(tag: str) -> tuple[int, ...]:
+    """The numbers with which a tag begins, as 6, 5, 10 of v6.5.10-lab; () where it begins with none."""
+    found = re.fullmatch(r"v?(\d+(?:\.\d+)*)(?:[-_].*)?", tag)
+    return tuple(int(number) for number in found[1].split(".")) if found else ()
 
 
 def docker_login(host: str) -> Credentials | None:

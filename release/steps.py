@@ -43,7 +43,7 @@ def delivery_of(settings: Settings, compose_file: ComposeFile | None, image: Ima
     """What the repository and the configuration hold of the project on the server, for a release of `image`."""
     values = environment.values_of(settings)
     return Delivery(
-        compose_file.with_image(settings.app.services, str(image)) if compose_file else None,
+        compose_file.with_image(settings.app.services, str(image), settings.app.one_shots) if compose_file else None,
         None if values is None else environment.env_file(values),
     )
 
@@ -69,6 +69,7 @@ def request_of(
     return Request(
         directory=app.directory,
         services=app.services,
+        one_shots=app.one_shots,
         limits=_limits(settings),
         strategy=app.strategy,
         image=_image(image) if image else None,
@@ -90,6 +91,7 @@ def request_of(
             keep=backup.keep,
             restore_on_failure=backup.restore_on_failure,
         ),
+        entrypoint=app.entrypoint,
         before_up=app.before_up,
         after_up=app.after_up,
         worker_quiet=app.worker_quiet,
@@ -115,6 +117,7 @@ def _assets(app: AppSettings) -> Assets:
         source=app.assets_from,
         precompile=app.precompile if compiles else (),
         memory=app.precompile_memory,
+        inputs=app.asset_inputs if compiles else (),
     )
 
 

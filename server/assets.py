@@ -71,7 +71,8 @@ def compile_assets(run: Run, docker: Docker, candidate: Candidate) -> None:
     overlay = run.scratch / "staging.json"
     overlay.write_text(json.dumps({"services": {run.request.web: service}}))
     compose = candidate.compose.with_file(overlay)
-    if OneOffs.of(run.request).run(docker, compose, "compile", run.request.web, *assets.precompile) != 0:
+    oneoffs = OneOffs.of(run.request)
+    if oneoffs.run(docker, compose, "compile", *oneoffs.command(run.request.web, assets.precompile)) != 0:
         raise docker.failure(f"The command failed: {' '.join(assets.precompile)}", "Nothing was stopped.")
 
 

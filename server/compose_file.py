@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from server.one_shots import COMPLETED, awaited, conditions, ends
+
 
 class ComposeFileError(ValueError):
     """A release cannot be set in the file; the message says why, and what to do. It does not name the file."""
@@ -95,18 +97,22 @@ def refuse_parts(text: str) -> None:
         )
 
 
-def with_image(text: str, services: Iterable[str], image: str) -> str:
+def with_image(text: str, services: Iterable[str], image: str, one_shots: Iterable[str] = ()) -> str:
     """The text with the image of each of `services` set to `image`, every other byte unchanged.
 
-    A service that takes its image from an anchor has it set there. Raises ComposeFileError when a service has no image
-    to set, or when setting it would change anything else, for example another service that shares the anchor.
+    A service that takes its image from an anchor has it set there. So have the one-shots on the same image: those that
+    are named, and those that the services wait for. Others that share the anchor get it where that is safe. Raises
+    ComposeFileError when a service has no image to set, or when setting it would change anything else.
     """
-    wanted = list(dict.fromkeys(services))
+    ours = list(dict.fromkeys(services))
     document = parse(text)
-    for name in wanted:
-        if not isinstance(document["services"].get(name), dict):
-            known = ", ".join(str(service) for service in document["services"])
-            raise ComposeFileError(f"It has no service '{name}' (app.services). It has: {known}.")
+    for key, names in (("app.services", ours), ("app.oneShots", one_shots)):
+        for name in names:
+            if not isinstance(document["services"].get(name), dict):
+                known = ", ".join(str(service) for service in document["services"])
+                raise ComposeFileError(f"It has no service '{name}' ({key}). It has: {known}.")
+    _refuse_ending(document["services"], ours)
+    wanted = list(dict.fromkeys([*ours, *one_shots, *awaited(document["services"], ours)]))
     root = yaml.compose(_without_tabs(text), Loader=_Composer)
     # By position: services that share an anchored value have it set once. Last one first, so that positions hold.
     spans = {_span(text, _image_node(root, name)) for name in wanted}
@@ -114,7 +120,10 @@ def with_image(text: str, services: Iterable[str], image: str) -> str:
     for start, end in sorted(spans, reverse=True):
         quote = text[start] if text[start] in "'\"" else ""
         changed = f"{changed[:start]}{quote}{image}{quote}{changed[end:]}"
-    _refuse_other_changes(document, parse(changed), wanted, image)
+    after = parse(changed)
+    others = [name for name in services_with(after, image) if name not in wanted]
+    along = [name for name in others if _may_go_along(root, document["services"], name, ours)]
+    _refuse_other_changes(document, after, [*wanted, *along], image)
     return changed
 
 
@@ -148,6 +157,57 @@ def _entries(service: yaml.Node, key: str, part: str) -> Iterator[yaml.ScalarNod
             yield node
 
 
+# ------------------------------------------------------------------- services on the image that app.services leave out
+
+
+def services_with(document: Mapping[str, Any], image: str) -> list[str]:
+    """The services that have this image."""
+    return [
+        name
+        for name, service in document["services"].items()
+        if isinstance(service, dict) and service.get("image") == image
+    ]
+
+
+def _refuse_ending(services: Mapping[str, Any], ours: Sequence[str]) -> None:
+    for name in ours:
+        if COMPLETED in conditions(services, name):
+            raise ComposeFileError(
+                f"The service '{name}' runs to its end, as others wait for that ({COMPLETED}): name '{name}' in "
+                "app.oneShots, not in app.services."
+            )
+
+
+def _may_go_along(root: yaml.Node | None, services: Mapping[str, Any], name: str, ours: Sequence[str]) -> bool:
+    """Whether a service that shares the image's anchor may get it: it ends, is not started, or is only a base."""
+    # Whether one of its profiles is active, only the server knows, and says.
+    if ends(services, name) or services[name].get("profiles"):
+        return True
+    if any(services[name].get(key) for key in ("command", "entrypoint", "ports", "restart")):
+        return False
+    nodes = _lookup(root, "services")
+    return any(_is_merged(_lookup(nodes, name), _lookup(nodes, our)) for our in ours)
+
+
+def _is_merged(node: yaml.Node | None, into: yaml.Node | None) -> bool:
+    return any(merged is node or _is_merged(node, merged) for merged in _merged(into))
+
+
+def refuse_active(document: Mapping[str, Any], active: Iterable[str], known: Sequence[str], image: str) -> None:
+    """Raises ComposeFileError where a service got the image for being in a profile, and that is active after all."""
+    services = document["services"]
+    for name in services_with(document, image):
+        if name in active and services[name].get("profiles") and name not in known and not ends(services, name):
+            raise _carried(name)
+
+
+def _carried(name: str) -> ComposeFileError:
+    return ComposeFileError(
+        f"Setting the image would change that of '{name}': an anchor carries it there. Add '{name}' to app.services if "
+        "it keeps running, or to app.oneShots if it runs to its end; or give it an image line of its own."
+    )
+
+
 def _image_node(root: yaml.Node | None, service: str) -> yaml.ScalarNode:
     node = _lookup(_lookup(_lookup(root, "services"), service), "image")
     # A block scalar ends nobody knows where, and an empty value has no place.
@@ -170,13 +230,18 @@ def _lookup(node: yaml.Node | None, key: str) -> yaml.Node | None:
     for name, value in node.value:
         if name.value == key:
             return value  # type: ignore[no-any-return] # of the stubs
-    for name, value in node.value:
-        if name.tag == "tag:yaml.org,2002:merge":
-            for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-                found = _lookup(merged, key)
-                if found is not None:
-                    return found
+    for merged in _merged(node):
+        found = _lookup(merged, key)
+        if found is not None:
+            return found
     return None
+
+
+def _merged(node: yaml.Node | None) -> Iterator[yaml.Node]:
+    """What is merged into a mapping (`<<`)."""
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if name.tag == "tag:yaml.org,2002:merge":
+            yield from value.value if isinstance(value, yaml.SequenceNode) else [value]
 
 
 def _span(text: str, node: yaml.ScalarNode) -> tuple[int, int]:
@@ -216,11 +281,7 @@ def explain_difference(expected: Mapping[str, Any], actual: Mapping[str, Any], s
                 f"After setting the image of '{name}', another one would still be used. Remove the image of '{name}' "
                 "from the other places that set it, such as an override file."
             )
-        raise ComposeFileError(
-            f"Setting the image would change that of '{name}': an anchor carries it there. Give '{name}' an image "
-            f"line of "
-            "its own, or name it in app.services."
-        )
+        raise _carried(name)
     raise ComposeFileError(
         "Setting the image would change more than images. Write image: REPOSITORY:TAG on a line of its own."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -83,15 +84,17 @@ class Mount:
 
 @dataclass(frozen=True)
 class Container:
-    """A container as `docker inspect` tells of it."""
+    """A container as `docker inspect` tells of it. image: its id; image_name: what whoever made the container wrote."""
 
     id: str
     name: str
     service: str
     status: str
+    exit_code: int
     restarts: int
     started_at: str
     image: str
+    image_name: str
     process: int
     network_mode: str
     networks: tuple[Network, ...]
@@ -133,9 +136,11 @@ def _container(found: Mapping[str, Any]) -> Container:
         name=found.get("Name", "").lstrip("/"),
         service=((found.get("Config") or {}).get("Labels") or {}).get("com.docker.compose.service", ""),
         status=state.get("Status", ""),
+        exit_code=state.get("ExitCode", 0),
         restarts=found.get("RestartCount", 0),
         started_at=state.get("StartedAt", ""),
         image=found.get("Image", ""),
+        image_name=(found.get("Config") or {}).get("Image") or "",
         process=state.get("Pid", 0),
         network_mode=host.get("NetworkMode", ""),
         networks=tuple(
@@ -210,11 +215,12 @@ class OneOffs:
 
     directory: str
     release: str
+    entrypoint: tuple[str, ...] | None
 
     @classmethod
     def of(cls, request: Request) -> OneOffs:
         """Those that are made for a request."""
-        return cls(request.directory, request.image.tag if request.image else "on-demand")
+        return cls(request.directory, request.image.tag if request.image else "on-demand", request.entrypoint)
 
     def name(self, purpose: str) -> str:
         """The container's name."""
@@ -224,6 +230,15 @@ class OneOffs:
     def labels(self) -> tuple[str, ...]:
         """As options of `docker run`."""
         return ("--label", f"releve.project={self.directory}", "--label", f"releve.release={self.release}")
+
+    def command(self, service: str, command: Sequence[str]) -> tuple[str, ...]:
+        """A service and a command of the application's, as `run` takes them, with the configured entrypoint."""
+        if self.entrypoint is None:
+            return (service, *command)
+        if self.entrypoint:
+            return ("--entrypoint", shlex.join(self.entrypoint), service, *command)
+        # An empty one means the image's to some versions of Compose.
+        return ("--entrypoint", shlex.join(command[:1]), service, *command[1:])
 
     def run(self, docker: Docker, compose: Compose, purpose: str, *words: str, stdout: IO[bytes] | None = None) -> int:
         """Runs `docker compose run` with these options, service and command. Returns the command's status."""
@@ -264,9 +279,10 @@ class OneOffs:
                 time.sleep(0.2)
 
 
-def project_answer(docker: Docker, compose: Compose, *options: str) -> Answer:
-    """What `docker compose config` makes of the project, as JSON."""
-    return docker.ask(*compose.words("config", *options, "--format", "json"), stdin=compose.stdin)
+def project_answer(docker: Docker, compose: Compose, *options: str, profiles: str = "") -> Answer:
+    """What `docker compose config` makes of the project, as JSON. profiles: active besides those of .env; `*`: all."""
+    first, *words = compose.words("config", *options, "--format", "json")
+    return docker.ask(first, *(("--profile", profiles) if profiles else ()), *words, stdin=compose.stdin)
 
 
 def mount_option(kind: str, source: str, target: str, *, subpath: str = "", read_only: bool = False) -> str:

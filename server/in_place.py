@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from server import proxies, releases
-from server.bringing_up import start_missing
+from server.bringing_up import await_end, start_missing, without_orphans
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
+from server.others import tell_left_behind
 from server.placement import put_environment_in_place, put_in_place, require_in_place
 from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
@@ -40,22 +41,23 @@ def purge_assets(run: Run) -> None:
 
 def precompile(run: Run) -> None:
     """Compiles the assets in a container of the web service."""
-    start_missing(run, run.docker, require_in_place(run, run.docker), Compose(run.directory), STOPPED)
-    command = run.request.assets.precompile
     compose = Compose(run.directory)
-    if OneOffs.of(run.request).run(run.docker, compose, "precompile", run.request.web, *command) != 0:
+    start_missing(run, run.docker, require_in_place(run, run.docker), compose, STOPPED)
+    command, oneoffs = run.request.assets.precompile, OneOffs.of(run.request)
+    words = oneoffs.command(run.request.web, command)
+    if oneoffs.run(run.docker, compose, "precompile", *words) != 0:
         raise run.docker.failure(f"The command failed: {' '.join(command)}", STOPPED)
     run.say(f"done: {' '.join(command)}")
 
 
 def up(run: Run) -> None:
     """Recreates the services, then brings up the whole project."""
-    require_in_place(run, run.docker)
+    project = require_in_place(run, run.docker)
     docker = run.docker
     # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
     words = ("compose", "up", "-d", *run.request.services)
     docker.must(*words, failing="The services cannot be started.", remedy=STOPPED)
-    words = ("compose", "up", "-d", "--remove-orphans")
+    words = ("compose", "up", "-d", *without_orphans(docker, project))
     docker.must(*words, failing="The project cannot be brought up as a whole.", remedy=STOPPED)
     run.say("the project is up")
 
@@ -66,6 +68,8 @@ def verify(run: Run) -> None:
     docker = run.begin(StepName.GATE)
     there = require_containers(run, docker, project.name)
     watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
+    for name in project.one_shots:
+        await_end(docker, name, there.of(name), STOPPED)
     web = there.of(run.request.web)
     await_health(run, docker, Gate.of(run), watch, web)
     docker = run.begin(StepName.VERIFY)
@@ -76,3 +80,4 @@ def verify(run: Run) -> None:
     health = run.request.health
     run.say(f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}")
     run.say(f"{run.image.release} {'serves' if seen else UNSEEN}")
+    tell_left_behind(run, project)

@@ -8,8 +8,9 @@ import re
 import shutil
 from pathlib import Path
 
-from server.commands import Docker
+from server.commands import Answer, Docker
 from server.errors import Refusal
+from server.identity import identity_of, require_identity
 from server.preparation import check, user
 from server.run import Run
 
@@ -26,7 +27,10 @@ def install(run: Run, scratch: Path, program: Path) -> None:
     scratch: for files of this step; program: where it was unpacked.
     """
     compose = check_tools(run, run.docker)
-    check(run, run.docker, scratch)
+    files, resolved = check(run, run.docker, scratch)
+    if resolved is not None:
+        wanted = identity_of(str(resolved.get("name", "")), run.directory, files.compose, files.override)
+        require_identity(run, run.docker, wanted, lambda: resolved)
     if run.state.exists() and not os.access(run.state, os.W_OK):
         raise Refusal(f"{user()} cannot write in {run.state}.")
     place = run.state / "bin" / program.name
@@ -49,13 +53,16 @@ def check_tools(run: Run, docker: Docker) -> str:
     """That the login may use Docker, and that Compose is one that works. Returns its version."""
     if shutil.which("docker") is None:
         raise Refusal("The server has no command 'docker'.", "Install it, then try again.")
-    if not docker.ask("version", "--format", "{{.Server.Version}}").succeeded:
+    engine = docker.ask("version", "--format", "{{.Server.Version}} {{range .Server.Components}}{{.Name}} {{end}}")
+    _refuse_podman(docker, engine)
+    if not engine.succeeded:
         if "permission denied" in run.output.logged():
             raise docker.failure(
                 f"{user()} may not use Docker.",
                 f"As root:  usermod -aG docker {user()}   (On this server, the group docker is as good as root.)",
             )
         raise docker.failure("The Docker Engine does not answer.", "Start it, then try again.")
+    _refuse_confined(docker)
     version = docker.answer(
         "compose", "version", "--short", failing="There is no Docker Compose v2 (docker compose version)."
     )
@@ -69,6 +76,35 @@ def check_tools(run: Run, docker: Docker) -> str:
             "Install another version.",
         )
     return version
+
+
+def _refuse_podman(docker: Docker, engine: Answer) -> None:
+    """Raises Refusal where the command, or the Engine that it speaks to, is Podman's."""
+    # Podman's command knows no Engine, and says what it is only when asked for its own version.
+    if "Podman" in (engine.text if engine.succeeded else docker.ask("--version").text).title():
+        raise Refusal(
+            "What answers to `docker` on this server is Podman, under which the project's containers would be others.",
+            "Install Docker Engine (https://docs.docker.com/engine/install), without podman-docker.",
+        )
+
+
+def _refuse_confined(docker: Docker) -> None:
+    """Raises Refusal where the Engine is shut off from the server's network or files."""
+    info = docker.answer(
+        "info", "--format", "{{json .SecurityOptions}} {{.DockerRootDir}}", failing="docker info failed."
+    )
+    if "name=rootless" in info:
+        raise Refusal(
+            f"The Docker Engine of {user()} is rootless: its containers have no addresses that the server reaches, by "
+            "which a release is looked at before visitors see it.",
+            "Run the project under the server's own Docker Engine. Where there is one:  docker context use default",
+        )
+    if "/snap/docker/" in info:
+        raise Refusal(
+            "The Docker Engine is the snap, which sees no files of the server but those of home directories.",
+            "Install the distribution's, or Docker's packages (https://docs.docker.com/engine/install), and move the "
+            "project's volumes there before you remove the snap, which deletes its own.",
+        )
 
 
 def _keep_newest(directory: Path) -> None:

@@ -179,9 +179,9 @@ def _ask_for_each(run: Run, docker: Docker, compose: Compose) -> tuple[Migrated,
 
 def _answer(run: Run, docker: Docker, compose: Compose, *command: str) -> tuple[int, str]:
     """The status of a command of the new image, and all that it, or the entrypoint, prints."""
-    before = run.output.log.stat().st_size
+    before, oneoffs = run.output.log.stat().st_size, OneOffs.of(run.request)
     with (run.scratch / "answer").open("w+b") as file:
-        status = OneOffs.of(run.request).run(docker, compose, "pending", run.request.web, *command, stdout=file)
+        status = oneoffs.run(docker, compose, "pending", *oneoffs.command(run.request.web, command), stdout=file)
         file.seek(0)
         said = file.read()
     errors = run.output.logged(before)
@@ -209,7 +209,8 @@ def named(run: Run, docker: Docker) -> Sequence[Migrated]:
 def _unknown(docker: Docker, status: int, what: str) -> Failure:
     return docker.failure(
         f"Whether migrations are pending cannot be told: status {status} ({what}).",
-        "Nothing was stopped. Where the application does not tell it as Rails does: app.pending.",
+        "Nothing was stopped. Where the application does not tell it as Rails does: app.pending. Where neither\n"
+        "app.migrate nor a one-shot migrates:  app.pending: ['true']",
     )
 
 
@@ -242,6 +243,10 @@ def _refuse_newer_database(run: Run) -> None:
 def migrate(run: Run, docker: Docker, compose: Compose) -> None:
     """Runs the migrations. Raises Failure."""
     note_migration(run)
-    if OneOffs.of(run.request).run(docker, compose, "migrate", run.request.web, *run.request.database.migrate) != 0:
+    if not run.request.database.migrate:
+        return  # one-shots do it
+    oneoffs = OneOffs.of(run.request)
+    words = oneoffs.command(run.request.web, run.request.database.migrate)
+    if oneoffs.run(docker, compose, "migrate", *words) != 0:
         raise docker.failure("The migrations fail (app.migrate).")
     run.say("migrated the database")

@@ -87,4 +87,4 @@ def read_project(run: Run, docker: Docker) -> Project:
     answer = project_answer(docker, Compose(run.directory))
     if not answer.succeeded:
         raise docker.failure(f"Docker Compose does not accept {find_files(run.request).compose}.")
-    return Project.of(json.loads(answer.text))
+    return Project.of(json.loads(answer.text), run.request.services, run.request.one_shots)

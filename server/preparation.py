@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from server import environment, request
+from server.asset_inputs import content_hash
 from server.background import Background
 from server.commands import Docker
 from server.containers import Compose, project_answer
@@ -154,20 +155,25 @@ def prepare(run: Run, docker: Docker) -> Candidate:
     return Candidate(files, file, delivery.environment, trial.compose(file), prepared)
 
 
-def check(run: Run, docker: Docker, scratch: Path) -> None:
-    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept."""
+def check(run: Run, docker: Docker, scratch: Path) -> tuple[Files, dict[str, Any] | None]:
+    """Whether a release could be set in the server's Compose file: as for one, but nothing is kept.
+
+    Returns the files, and what Compose makes of them; None where the repository keeps the Compose file.
+    """
     files = find_files(run.request)
     refuse_unwritable(run.directory)
-    if not run.request.keeps_compose_file:
-        asked = dataclasses.replace(run.request, image=CHECK)
-        file = scratch / "candidate.yml"
-        file.write_bytes(_compose_file(asked, files, None))
-        try:
-            _resolve(docker, _Trial(asked, files, None, scratch), file)
-        except Failure:
-            # The environment may be what `pull` brings.
-            if environment.content(run.directory) is not None:
-                raise
+    if run.request.keeps_compose_file:
+        return files, None
+    asked = dataclasses.replace(run.request, image=CHECK)
+    file = scratch / "candidate.yml"
+    file.write_bytes(_compose_file(asked, files, None))
+    try:
+        return files, _resolve(docker, _Trial(asked, files, None, scratch), file)
+    except Failure:
+        # The environment may be what `pull` brings.
+        if environment.content(run.directory) is not None:
+            raise
+    return files, None
 
 
 def refuse_unwritable(directory: Path) -> None:
@@ -238,22 +244,31 @@ def _prepare_anew(docker: Docker, trial: _Trial, file: Path) -> Prepared:
 
     asked, files, assets = trial.asked, trial.files, trial.asked.assets
     resolved = _resolve(docker, trial, file)
+    _refuse_profiles(trial, file, resolved)
     if asked.strategy is request.Strategy.ROLLING:
         _refuse_two(asked, resolved)
     texts = [_text(path) for path in (file, files.override) if path]
     names, certain = _referred_files(texts)
-    compiled = settings_hash(resolved, [asked.web], assets.source, assets.paths, assets.precompile)
+    compiled = settings_hash(
+        resolved, [asked.web], assets.source, assets.paths, assets.precompile, *_asset_inputs(asked)
+    )
     prepared = Prepared(
         inputs="",
         outcome="",
         files=names,
         variables=tuple(sorted({name for text in texts for name in _VARIABLE.findall(text)})),
-        project=Project.of(resolved),
+        project=Project.of(resolved, asked.services, asked.one_shots),
         assets=f"assets-{compiled}",
         settings=settings_hash(resolved, asked.services),
         dependants=tuple(compose_file.dependants(resolved["services"], asked.services)),
     )
     return dataclasses.replace(prepared, outcome=_hash(asked, files, prepared, file)) if certain else prepared
+
+
+def _asset_inputs(asked: Request) -> list[str]:
+    """Hash of what is compiled into the assets; nothing where that is not configured, so that they keep their name."""
+    inputs = asked.assets.inputs
+    return [content_hash(Path(asked.directory), inputs)] if inputs else []
 
 
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)")
@@ -263,8 +278,8 @@ def _hash(asked: Request, files: Files, prepared: Prepared, compose: Path) -> st
     """Hash of all that the decision depends on, as it is now. compose: the file that stands for the Compose file."""
     assets, directory = asked.assets, Path(asked.directory)
     said = [
-        *(str(asked.image), asked.services, asked.delivered, asked.keeps_compose_file, asked.strategy),
-        *(assets.source, assets.paths, assets.precompile),
+        *(str(asked.image), asked.services, asked.one_shots, asked.delivered, asked.keeps_compose_file, asked.strategy),
+        *(assets.source, assets.paths, assets.precompile, *_asset_inputs(asked)),
         [(name, os.environ.get(name)) for name in prepared.variables],
     ]
     hashed = hashlib.sha256(json.dumps(said).encode())
@@ -304,7 +319,7 @@ def _compose_file(asked: Request, files: Files, delivered: str | None) -> bytes:
     if delivered is not None:
         return delivered.encode()
     try:
-        return compose_file.with_image(text, asked.services, str(asked.image)).encode()
+        return compose_file.with_image(text, asked.services, str(asked.image), asked.one_shots).encode()
     except compose_file.ComposeFileError as error:
         raise Refusal(f"{files.compose} is left as it is. {error}") from None
 
@@ -377,9 +392,11 @@ def _resolve(docker: Docker, trial: _Trial, file: Path) -> dict[str, Any]:
     # Where the environment will be.
     text = answer.text.replace(str(trial.scratch / environment.FILE), f"{asked.directory}/{environment.FILE}")
     resolved: dict[str, Any] = json.loads(text)
-    if not Project.of(resolved).runs(asked.services, str(asked.image)):
+    project = Project.of(resolved, asked.services, asked.one_shots)
+    active = [name for name in asked.services if name in project.services]  # a release may bring other profiles
+    if not project.runs(active, str(asked.image)):
         raise Refusal(
-            f"The Compose file of this release does not give {' '.join(asked.services)} the image {asked.image}.",
+            f"The Compose file of this release does not give {' '.join(active)} the image {asked.image}.",
             f"Remove the image from {files.override.name if files.override else 'the place that sets another one'}.",
         )
     return resolved
@@ -397,24 +414,48 @@ def _compare(asked: Request, docker: Docker, files: Files, candidate: Compose, o
     finally:
         reading.wait()
     before = reading.result()
+    given = compose_file.services_with(compose_file.parse(candidate.stdin.decode()), str(asked.image))
     before["services"] = {
-        name: {**service, "image": str(asked.image)} if name in asked.services else service
+        name: {**service, "image": str(asked.image)} if name in given else service
         for name, service in before["services"].items()
     }
     try:
-        compose_file.explain_difference(before, after, asked.services)
+        compose_file.explain_difference(before, after, given)
     except compose_file.ComposeFileError as error:
         raise Refusal(f"{files.compose} is left as it is. {error}") from None
 
 
 def _normal_form(docker: Docker, compose: Compose, failing: str) -> dict[str, Any]:
-    """What Compose understands, without the `x-…` sections: what these say has had its effect."""
-    answer = project_answer(docker, compose, "--no-interpolate")
+    """What Compose understands, of all profiles, without the `x-…` sections: what these say has had its effect."""
+    answer = project_answer(docker, compose, "--no-interpolate", profiles="*")
     if not answer.succeeded:  # some variables stand where only a number may
+        answer = project_answer(docker, compose, profiles="*")
+    if not answer.succeeded:  # some file that a service of an inactive profile needs is not there
         answer = project_answer(docker, compose)
     if not answer.succeeded:
         raise docker.failure(failing)
     return {key: value for key, value in json.loads(answer.text).items() if not key.startswith("x-")}
+
+
+def _refuse_profiles(trial: _Trial, file: Path, resolved: Mapping[str, Any]) -> None:
+    """Raises Refusal where a service of the application would not be started, or another one would be."""
+    from server import compose_file  # noqa: PLC0415 - as above
+
+    asked, document = trial.asked, compose_file.parse(_text(file))
+    for name in asked.services:
+        if name not in resolved["services"]:
+            profile = (document["services"][name].get("profiles") or ["?"])[0]
+            where = "env" if trial.environment is not None else f"{asked.directory}/{environment.FILE}"
+            raise Refusal(
+                f"The service '{name}' (app.services) is in the profile '{profile}', which is not active: `docker "
+                "compose up` would not start it.",
+                f"Nothing was stopped. Set COMPOSE_PROFILES={profile} in {where}, or remove `profiles:` from '{name}'.",
+            )
+    try:
+        known = (*asked.services, *asked.one_shots)
+        compose_file.refuse_active(document, resolved["services"], known, str(asked.image))
+    except compose_file.ComposeFileError as error:
+        raise Refusal(f"{trial.files.compose} is left as it is. {error}") from None
 
 
 def _refuse_two(asked: Request, resolved: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ all in .releve (mode 0700):
   log/      one log a run; latest.log: the newest   children  held by the docker commands of whoever works here
   compose/  Compose files as they were              tmp/      of the running step
   releases/ current previous prepared               what the server keeps: releases.py
+  kept      the images that it keeps: kept_images.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
   databases the application's, as it named them last
   left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
@@ -66,10 +67,10 @@ def main(arguments: list[str], text: str | None = None, program: Path | None = N
         return 2
     output = Output(str(step), Path(os.devnull), keeps_log=False)
     try:
-        _enter(request)
+        variables = _enter(request)
         if step is StepName.INSTALL:
-            return _install(request, output, program)
-        return _run(step, request, output)
+            return _install(request, output, program, variables)
+        return _run(step, request, output, variables)
     except StepError as error:
         output.report(error)
     except Terminated as error:
@@ -112,20 +113,26 @@ def _terminate(number: int, _frame: Any) -> None:
     raise Terminated(number)
 
 
-def _enter(request: Request) -> None:
-    """Into the project's directory, without what would make Compose do other things than for a person there."""
+def _enter(request: Request) -> dict[str, str]:
+    """Into the project's directory, without the variables that would make Compose take it for another project.
+
+    Returns these.
+    """
     try:
         os.chdir(request.directory)
     except OSError:
         raise Refusal(f"There is no directory {request.directory} for {user()} (app.directory).") from None
-    for name in [name for name in os.environ if name.startswith("COMPOSE_") or name == "DOCKER_DEFAULT_PLATFORM"]:
-        del os.environ[name]
+    # The name by which one goes there is part of the project's, where it is a symbolic link.
+    os.environ["PWD"] = request.directory
+    removed = [name for name in os.environ if name.startswith("COMPOSE_") or name == "DOCKER_DEFAULT_PLATFORM"]
+    variables = {name: os.environ.pop(name) for name in removed}
     host = os.environ.get("DOCKER_HOST", "")
     if host and not host.startswith("unix://"):
         raise Refusal(f"DOCKER_HOST is {host}: the containers would not be on this server.", "Unset it at login.")
+    return variables
 
 
-def _install(request: Request, output: Output, program: Path | None) -> int:
+def _install(request: Request, output: Output, program: Path | None, variables: dict[str, str]) -> int:
     """Writes nothing in the directory until every check has passed."""
     from server.install import install  # noqa: PLC0415 - each step loads what it needs: that is most of its start
 
@@ -133,18 +140,19 @@ def _install(request: Request, output: Output, program: Path | None) -> int:
         output.log = Path(scratch) / "log"
         output.log.touch()
         phase = Phase.begin(str(StepName.INSTALL), request.limits[StepName.INSTALL])
-        install(Run(StepName.INSTALL, request, output, Docker(output, phase)), Path(scratch), program or Path())
+        run = Run(StepName.INSTALL, request, output, Docker(output, phase), variables=variables)
+        install(run, Path(scratch), program or Path())
     return 0
 
 
 # ----------------------------------------------------------------------------------------------- a step, under the lock
 
 
-def _run(step: StepName, request: Request, output: Output) -> int:
+def _run(step: StepName, request: Request, output: Output, variables: dict[str, str]) -> int:
     phase = Phase.begin(str(step), request.limits[step])
     state = Path(request.directory) / ".releve"
     with _locked(state, step, request, phase), (state / "children").open("a") as marker:
-        run = Run(step, request, output, Docker(output, phase, marker.fileno()))
+        run = Run(step, request, output, Docker(output, phase, marker.fileno()), variables=variables)
         hide_values(run)
         _note_interrupted_run(run)
         _remove_scratch(run)

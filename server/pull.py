@@ -5,16 +5,21 @@ It changes no file of the project.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from server import assets, environment, releases
 from server.bringing_up import missing_dependencies
 from server.commands import Docker
-from server.containers import Container, Mount, OneOffs, inspect, listing
+from server.containers import Container, Mount, OneOffs, inspect, listing, project_answer
 from server.errors import Refusal
 from server.former import adopt_assets
+from server.identity import Placed, identity_of, require_identity
+from server.kept_images import keep_images
+from server.others import announce
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
+from server.project import Project
 from server.request import AssetsFrom, Strategy
 from server.run import Run
 
@@ -27,19 +32,27 @@ def pull(run: Run) -> None:
     """Checks the project, prepares the release, pulls the image and tries it."""
     docker = run.docker
     releases.begin_rollout(run)
+    releases.refuse_moved_tag(run, docker)
     candidate = prepare(run, docker)
+    containers = _require_identity(run, docker, candidate)
     run.say(f"{candidate.files.compose.name} can name {run.image}")
     if run.request.assets.precompile:
         missing_dependencies(run, docker, candidate.project)
     for dependant in candidate.prepared.dependants:
         run.say(f"notice: {dependant}")
+    missing = announce(run, docker, candidate, containers)
+    _look_at_one_shots(run, docker, candidate.project)
     if run.request.strategy is Strategy.ROLLING:
         _require_memory(run, docker, candidate)
     name_release(run)
     if run.request.strategy is not Strategy.IN_PLACE:
+        found = releases.what_runs(run, docker, candidate.project.name)
+        keep_images(run, docker, found.containers, lambda image: _fetch(run, docker, image))
         adopt_assets(run, docker, candidate)
-        _keep_found(run, docker, candidate)
+        _keep_found(run, docker, candidate, found)
     _pull_image(run, docker)
+    for image in missing:
+        _fetch(run, docker, image)
     fit_image(run, docker, candidate)
     note_prepared(run)
 
@@ -57,6 +70,30 @@ def fit_image(run: Run, docker: Docker, candidate: Candidate) -> None:
         assets.take_assets_of_image(run, docker)
         run.say("took the assets that the image holds")
         assets.end_staging(run, docker, candidate)
+
+
+def _require_identity(run: Run, docker: Docker, candidate: Candidate) -> list[Placed]:
+    """The project's containers. Raises Refusal where Compose would not take the directory's for these."""
+    files, compose = candidate.files, candidate.compose
+    wanted = identity_of(candidate.project.name, run.directory, files.compose, files.override)
+    return require_identity(run, docker, wanted, lambda: json.loads(project_answer(docker, compose).text or "{}"))
+
+
+def _look_at_one_shots(run: Run, docker: Docker, project: Project) -> None:
+    """Tells what besides app.services gets the image. Raises Refusal where something is to end that only seems to."""
+    for name in project.along:
+        how = "runs to its end" if name in project.one_shots else "is not in app.services"
+        run.say(f"notice: '{name}', which {how}, gets the image, too")
+    found = [name for name in project.one_shots if name not in run.request.one_shots]
+    there = listing(docker, project.name) if found else None
+    for name in found:
+        if there and there.of(name, states=("running",)):
+            raise Refusal(
+                f"The service '{name}' is one that runs to its end, by its `restart:` or by what waits for it, and is "
+                "running now.",
+                "Nothing was stopped. If it is to keep running, add it to app.services. If not, try again when it has\n"
+                "ended, or add it to app.oneShots: then it is ended.",
+            )
 
 
 def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:
@@ -77,11 +114,10 @@ def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:
         )
 
 
-def _keep_found(run: Run, docker: Docker, candidate: Candidate) -> None:
+def _keep_found(run: Run, docker: Docker, candidate: Candidate, found: releases.Found) -> None:
     """Records what runs here before the first rollout changes anything, so that it can be restored like a release."""
     if run.transaction.exists():
         return
-    found = releases.what_runs(run, docker, candidate.project.name)
     # Nothing runs, or what runs is what this program started.
     if not found.images:
         return
@@ -102,38 +138,48 @@ def _pull_image(run: Run, docker: Docker) -> None:
     image = run.image
     if docker.ask("image", "inspect", "--format", "{{.Id}}", image.pinned).succeeded:
         run.say(f"{image} is here already")
-    elif run.request.registry_login is not None:
-        _pull_with_login(run, docker, run.request.registry_login)
     else:
-        docker.must(
-            *("pull", str(image)),
-            failing=f"The image {image} cannot be pulled.",
-            remedy="Nothing was stopped. If the registry\nrefuses: set registry.username and registry.password, or run "
-            f"`docker login {image.repository.partition('/')[0]}` on this server as {user()}.",
-        )
-        run.say(f"pulled {image}")
+        _fetch(run, docker, str(image))
     # `docker image prune` deletes an image without a tag.
     docker.must("tag", image.pinned, image.tagged, failing="docker tag failed.")
 
 
-def _pull_with_login(run: Run, docker: Docker, login: str) -> None:
+def _fetch(run: Run, docker: Docker, image: str) -> None:
+    """Pulls an image: with the account of the configuration, where its registry is that of the release."""
+    registry = run.image.repository.partition("/")[0]
+    is_there = image == str(run.image) or image.startswith(f"{registry}/")
+    if run.request.registry_login is not None and is_there:
+        _pull_with_login(run, docker, image, run.request.registry_login)
+        return
+    configured = "set registry.username and registry.password, or " if is_there else ""
+    asked = image.partition("/")[0]
+    login = f"docker login {asked}" if set(asked) & set(".:") and "/" in image else "docker login"
+    docker.must(
+        *("pull", image),
+        failing=f"The image {image} cannot be pulled.",
+        remedy=f"Nothing was stopped. If the registry refuses: {configured}run `{login}` on this server as {user()}.",
+    )
+    run.say(f"pulled {image}")
+
+
+def _pull_with_login(run: Run, docker: Docker, image: str, login: str) -> None:
     """With a client configuration for this one command; the user's own neither helps nor changes."""
     client = run.scratch / "client"
-    client.mkdir()
+    client.mkdir(exist_ok=True)
     environment.write(client / "config.json", login)
     # Which Engine it is, only the user's own configuration may know.
     engine = docker.answer(
         "context", "inspect", "--format", "{{.Endpoints.docker.Host}}", failing="docker context inspect failed."
     ).strip()
     docker.must(
-        *("--config", str(client), "--host", engine, "pull", str(run.image)),
-        failing=f"The image {run.image} cannot be pulled.",
+        *("--config", str(client), "--host", engine, "pull", image),
+        failing=f"The image {image} cannot be pulled.",
         remedy="Nothing was stopped. If the registry refuses: check registry.username and the secret "
         "registry.password.",
     )
     (client / "config.json").unlink()
     client.rmdir()
-    run.say(f"pulled {run.image} with the account of registry.username")
+    run.say(f"pulled {image} with the account of registry.username")
 
 
 def _try_image(run: Run, docker: Docker, candidate: Candidate) -> None:

@@ -25,13 +25,15 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from server import environment
 from server.commands import Docker
-from server.containers import OneOffs, inspect, listing, mount_option
+from server.containers import Container, OneOffs, inspect, listing, mount_option
 from server.errors import Refusal
+from server.kept_images import forget_images
 from server.preparation import Candidate
 from server.request import Image
 from server.run import Run, file_timestamp, read_line, replace_file, timestamp
@@ -82,20 +84,20 @@ def schema(state: Path) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """What runs before the first rollout, so that it can be restored like a release. images: SERVICE=IMAGE_ID."""
+    """The application's containers that run before a rollout."""
 
-    images: tuple[str, ...]
-    containers: tuple[str, ...]
+    containers: tuple[Container, ...]
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """SERVICE=IMAGE_ID."""
+        return tuple(f"{container.service}={container.image}" for container in self.containers)
 
 
 def what_runs(run: Run, docker: Docker, project: str) -> Found:
-    """The application's containers that run, and their images."""
+    """The application's containers that run."""
     running = listing(docker, project).of(*run.request.services, states=("running",))
-    containers = inspect(docker, *running)
-    return Found(
-        tuple(f"{container.service}={container.image}" for container in containers),
-        tuple(container.id for container in containers),
-    )
+    return Found(tuple(inspect(docker, *running)))
 
 
 def is_current_image(run: Run, docker: Docker, found: Found) -> bool:
@@ -160,6 +162,16 @@ def prune(run: Run, docker: Docker) -> None:
         if image:
             _remove_image(run, docker, image)
         run.say(f"removed the release {name}")
+    forget_images(run, docker, _needed_images(docker, [releases / name for name in kept if name]))
+
+
+def _needed_images(docker: Docker, kept: Sequence[Path]) -> set[str]:
+    """The ids of the images of the releases that are kept."""
+    found = [line for path in kept if (path / "images").exists() for line in (path / "images").read_text().split()]
+    pinned = [line for line in (read_line(path / "image") for path in kept) if line]
+    # Those that are not here say so on stderr.
+    text = docker.ask("image", "inspect", "--format", "{{.Id}}", *pinned).text if pinned else ""
+    return {*(line.partition("=")[2] for line in found), *text.split()}
 
 
 def _remove_image(run: Run, docker: Docker, text: str) -> None:
@@ -193,6 +205,45 @@ def remove_directory(run: Run, docker: Docker, directory: Path) -> bool:
 # ------------------------------------------------------------------------------------------------------------- history
 
 
+def refuse_moved_tag(run: Run, docker: Docker) -> None:
+    """Raises Refusal where this server has had another image under the release's tag: a released tag never moves.
+
+    Where a registry has lost a tag, a stack that builds would give it to what its source is today.
+    """
+    image = run.image
+    former = next((digest for digest in _released_as(run) if digest != image.digest), None)
+    if former is None:
+        return
+    before, again = Image(image.repository, image.tag, former), f"{image.tagged}-again"
+    remedy = "Nothing was stopped. Release what is there now under another tag."
+    if docker.ask("image", "inspect", "--format", "{{.Id}}", before.pinned).succeeded:
+        remedy += (
+            f"\nWhat ran here is still on this server; to go back to it, give it a tag that is new, and release that:\n"
+            f"docker tag {before.pinned} {again} && docker push {again}"
+        )
+    raise Refusal(
+        f"{image.tagged} was released on this server as {former} and is {image.digest} now: a released tag "
+        f"never moves. It was pushed once more, or the registry had lost it, and it was built from another source.",
+        remedy,
+    )
+
+
+def _released_as(run: Run) -> Iterator[str]:
+    """The digests under which the tag has served here, of a repository of this name."""
+    file = run.state / "history.jsonl"
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue  # cut short, by a full disk for one
+        if not isinstance(entry, dict):
+            continue
+        # Earlier versions did not note the repository.
+        same = entry.get("repository", run.image.repository) == run.image.repository
+        if same and (entry.get("result"), entry.get("release")) == ("released", run.image.tag):
+            yield str(entry.get("digest"))
+
+
 def begin_rollout(run: Run) -> None:
     """Its seconds count from now on."""
     replace_file(run.state / "began", f"{int(time.time())}\n")
@@ -213,6 +264,7 @@ def record(run: Run, result: str, *, phase: str = "", previous: str = "", downti
         "result": result,
         "release": image.tag if image else "on-demand",
         "digest": image.digest if image else "",
+        "repository": image.repository if image else "",
         "previous": previous,
         "step": str(run.step),
         "phase": phase or read_line(run.scratch / "phase") or str(run.step),

@@ -115,12 +115,14 @@ class Assets:
     source:     whether they are compiled here or taken from the image
     precompile: the command that compiles them; empty: nothing does
     memory:     what that may use, as Compose writes it, or None
+    inputs:     files and directories, relative to the project's, that are compiled in
     """
 
     paths: tuple[str, ...] = ()
     source: AssetsFrom = AssetsFrom.COMPILE
     precompile: tuple[str, ...] = ()
     memory: Optional[str] = None
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class Health:
 class Database:
     """Migrations, and the dump before them.
 
-    migrate: the command that migrates; empty: never, and nothing is asked
+    migrate: the command that migrates; empty: one-shots do, or nothing does, and then nothing is asked
     pending: a command that says by its status whether migrations are pending; empty: Rails is asked
     service: that of the database, or None: the only one with a PostgreSQL image
     command: writes a dump to its standard output; empty: pg_dump
@@ -204,6 +206,7 @@ class Request:
 
     directory:        the project's on the server, absolute
     services:         those that run the image, the web service first
+    one_shots:        those named as running the image to their end; others may be found to
     limits:           seconds that each step, or part of one, may take, by its name
     image:            of the release; None: the step is about none
     actor:            who rolls out, for the history
@@ -212,6 +215,7 @@ class Request:
     delivered:        Delivery.sha256 of what `pull` was given for this release
     registry_login:   the text of a Docker client's config.json with the account at the registry, or None; only `pull`
                       gets it
+    entrypoint:       what commands in one-off containers are given to; empty: nothing; None: the image's own
     before_up, after_up: commands, run once a release
     worker_quiet:     tells a worker, in its container, to take no more work; empty: nothing does
     maintenance_page: in the directory, there while the site is stopped for migrations; or None
@@ -222,6 +226,7 @@ class Request:
     directory: str
     services: tuple[str, ...]
     limits: dict[str, int]
+    one_shots: tuple[str, ...] = ()
     strategy: Strategy = Strategy.STAGED
     image: Optional[Image] = None
     actor: str = ""
@@ -232,6 +237,7 @@ class Request:
     assets: Assets = Assets()
     health: Health = Health(port=3000)
     database: Database = Database()
+    entrypoint: Optional[tuple[str, ...]] = None
     before_up: tuple[tuple[str, ...], ...] = ()
     after_up: tuple[tuple[str, ...], ...] = ()
     worker_quiet: tuple[str, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ class Run:
 
     docker:    with the time of the whole step
     questions: to the application, whoever asks them
+    variables: of the login, that Compose is not told
     """
 
     step: StepName
@@ -30,6 +32,7 @@ class Run:
     output: Output
     docker: Docker
     questions: Questions = field(default_factory=Questions)
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def directory(self) -> Path:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from server import assets, migrations, proxies, releases, transaction
 from server.background import Background
-from server.bringing_up import bring_up, start_missing
+from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
 from server.database import Database, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
+from server.others import tell_left_behind
 from server.placement import put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
@@ -159,7 +160,8 @@ def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switc
     rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    if run.request.database.migrate and not migrations.need_not_ask(run, current):
+    migrates = run.request.database.migrate or project.one_shots
+    if migrates and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, compose, "Nothing was stopped.")
         named = migrations.pending(run, docker, candidate.compose)
@@ -177,18 +179,20 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
     switch.publish(rollout)
     run.begin(StepName.UP)
     transaction.place(rollout)
+    run_one_shots(run, rollout.project)
+    transaction.note_started(run)
     switch.switch(rollout)
+    require_one_shots(run.begin(StepName.VERIFY), rollout.project)
     rollout.proxies = switch.known()
     rollout.seen = look(run, run.begin(StepName.VERIFY), rollout.public, rollout.proxies)
 
 
 def _migrate(rollout: Rollout, database: Database) -> None:
-    run, compose, services = rollout.run, rollout.candidate.compose, rollout.run.request.services
+    run, compose = rollout.run, rollout.candidate.compose
     if run.request.database.migrations is Migrations.STOPPED:
         transaction.show_maintenance_page(run)
-        docker = run.begin(StepName.STOP)
-        docker.must("compose", "stop", *services, failing="The services cannot be stopped.")
-        run.say(f"stopped {' '.join(services)}")
+        stop_application(run, run.begin(StepName.STOP), rollout.project)
+        run.say(f"stopped {' '.join(run.request.services)}")
     dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
     # From here on the database may be another one: the dumps are what it was.
     note_dumps(run, dumps)
@@ -236,10 +240,12 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
         run.say(f"{name}; nothing served before")
+        tell_left_behind(run, rollout.project)
         return
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
     run.say(f"{name}; the site did not answer for {downtime:.1f} s{over}")
+    tell_left_behind(run, rollout.project)
 
 
 def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:
@@ -251,7 +257,8 @@ def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> 
             run.say(f"done before: {' '.join(command)}")
             continue
         docker = run.begin(StepName.TASK)
-        if OneOffs.of(run.request).run(docker, compose, "task", run.request.web, *command) != 0:
+        oneoffs = OneOffs.of(run.request)
+        if oneoffs.run(docker, compose, "task", *oneoffs.command(run.request.web, command)) != 0:
             raise docker.failure(f"The task failed: {' '.join(command)}")
         done.touch()
         run.say(f"done: {' '.join(command)}")

@@ -7,7 +7,7 @@ transaction/  exists from before the first change until the new release is live 
   dump                      the database was migrated; these files, of one database each, are what it was
   dump-restored, dump-failed   they were restored; that was tried, and the old release has started without
   published                 assets of the new release may have been published
-  started                   containers of the new release may have been started
+  started                   containers of the new release may have been started, besides one-shots
   containers                those that there were
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 
 from server import environment, releases, sockets
 from server.assets import assets_of, image_here, publish, purge
+from server.bringing_up import stop_application
 from server.commands import Docker
 from server.containers import Container, OneOffs, containers_from, listing, reached_at
 from server.database import Database, noted_dumps, remove_unfinished_dumps
@@ -153,9 +154,8 @@ def _note_what_is_there(run: Run, docker: Docker, candidate: Candidate, new: Pat
 
 
 def place(rollout: Rollout) -> None:
-    """Containers of the new release may run from now on: its environment and its Compose file are put in place."""
+    """Puts the release's environment and its Compose file in place."""
     run, candidate = rollout.run, rollout.candidate
-    (run.transaction / "started").touch()
     if candidate.environment is None:
         # That of a rollout which was interrupted, and whose configuration is not wanted any more.
         _put_environment_back(run)
@@ -164,6 +164,11 @@ def place(rollout: Rollout) -> None:
         put_environment_in_place(run, candidate)
     put_in_place(run, candidate)
     shutil.copy2(candidate.files.compose, run.transaction / "placed.yml")
+
+
+def note_started(run: Run) -> None:
+    """Containers of the new release may serve from now on, and write."""
+    (run.transaction / "started").touch()
 
 
 def end(run: Run) -> None:
@@ -234,7 +239,7 @@ def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -
         _put_database_back(run, run.begin(StepName.DUMP), project)
         docker = run.begin(StepName.UP)
     if not previous:
-        words = ("compose", "rm", "--stop", "--force", *run.request.services)
+        words = ("compose", "rm", "--stop", "--force", *run.request.services, *project.along)
         docker.must(*words, failing="The containers cannot be removed.")
         hide_maintenance_page(run)
         return
@@ -313,7 +318,8 @@ def _put_images_back(run: Run, docker: Docker, compose: Path, previous: str) -> 
     if not image:
         raise docker.failure(f"{compose.name} was edited meanwhile; put the old image into it by hand.")
     try:
-        text = compose_file.with_image(compose.read_bytes().decode(), run.request.services, image)
+        asked = run.request
+        text = compose_file.with_image(compose.read_bytes().decode(), asked.services, image, asked.one_shots)
     except (compose_file.ComposeFileError, UnicodeDecodeError) as error:
         raise docker.failure(str(error)) from None
     replace_compose_file(text.encode(), compose)
@@ -373,7 +379,7 @@ def _may_restore_dump(run: Run) -> bool:
 def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
     """As far as that succeeds: an old release on the migrated database is more than none."""
     try:
-        docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
+        stop_application(run, docker, project)
         restore(run, docker, project)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and the old release starts
         run.output.report(error if isinstance(error, StepError) else StepError(f"{type(error).__name__}: {error}"))

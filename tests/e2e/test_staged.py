@@ -110,12 +110,20 @@ def test_assets_that_the_image_holds_are_published_and_nothing_is_compiled(
     assert application.serves(version)
 
 
-def test_releases_beyond_those_kept_go_with_their_images_and_no_others(deployment: Deployment, put_back: None) -> None:
+def test_releases_beyond_those_kept_go_with_their_images_and_assets_and_nothing_else(
+    deployment: Deployment, put_back: None
+) -> None:
     application, project, _ = serving(deployment)
     project.config["releve:keepReleases"] = 1
     first, second, third = (application.fresh_version() for _ in range(3))
     project.release(first)
+    # Beside what it has published there is an upload, which nobody has released.
+    upload = f"{application.directory}/public/packs/uploads/photo.jpg"
+    application.sandbox.as_root("sh", "-c", f"mkdir -p {upload.rpartition('/')[0]} && echo photo >{upload}")
+    published = set(application.asset_statuses())
     project.release(second)
+    gone = published - set(application.asset_statuses())
+    assert gone, "what follows would show nothing"
     others = application.sandbox.on_server("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
     project.release(third)
     kept = application.sandbox.on_server("ls", f"{application.directory}/.releve/releases").split()
@@ -124,6 +132,10 @@ def test_releases_beyond_those_kept_go_with_their_images_and_no_others(deploymen
     assert f"{application.repository}:{first}" in others
     images = application.sandbox.on_server("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
     assert set(others) - set(images) == {f"{application.repository}:{first}"}
+    files = application.sandbox.on_server("sh", "-c", f"cd {application.directory}/public && find . -type f")
+    assert not [path for path in gone if f".{path}\n" in files]
+    assert application.sandbox.on_server("cat", upload) == "photo\n"
+    application.sandbox.as_root("rm", "-rf", upload.rpartition("/")[0])
 
 
 def test_a_release_that_turns_healthy_and_dies_is_put_back(deployment: Deployment, put_back: None) -> None:

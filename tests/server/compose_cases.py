@@ -4,6 +4,8 @@ compose/<case>/before.yml    the file on the server
               /after.yml     the same after `stop`, WANTED_IMAGE standing for the image; or
               /refusal.txt   a part of the message with which the file is left as it is
               /services.txt  app.services, one a line; without it, web
+              /one-shots.txt app.oneShots, one a line; without it, none
+              /profiles.txt  COMPOSE_PROFILES of the server; without it, none is active
               /override.yml  the server's docker-compose.override.yml
 """
 
@@ -21,6 +23,12 @@ def services_of(case: Path) -> list[str]:
     """app.services."""
     file = case / "services.txt"
     return file.read_text().split() if file.exists() else ["web"]
+
+
+def one_shots_of(case: Path) -> list[str]:
+    """app.oneShots."""
+    file = case / "one-shots.txt"
+    return file.read_text().split() if file.exists() else []
 
 
 def expected_of(case: Path) -> bytes:
@@ -45,7 +53,9 @@ def run_case(server: Server, case: Path) -> Outcome:
     server.services = services_of(case)
     if (case / "override.yml").exists():
         (server.directory / "docker-compose.override.yml").write_bytes((case / "override.yml").read_bytes())
-    result = server.run("stop")
+    if (case / "profiles.txt").exists():
+        (server.directory / ".env").write_text(f"COMPOSE_PROFILES={(case / 'profiles.txt').read_text()}")
+    result = server.run("stop", one_shots=tuple(one_shots_of(case)))
     return Outcome(result, server.compose_file.read_bytes(), bool(server.docker_calls("compose", "stop")))
 
 

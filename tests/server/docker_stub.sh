@@ -10,7 +10,7 @@ answer() { # NAME DEFAULT
 # ------------------------------------------------------ what there is: a behaviour may say each of these in its own way
 
 services() { # of the Compose file
-    sed -n 's/^  \([a-z0-9-]*\):$/\1/p' docker-compose.yml
+    sed -n 's/^  \([a-z0-9-]*\):\( &[a-z]*\)\{0,1\}$/\1/p' docker-compose.yml
 }
 
 containers() { # a line for each of the project: SERVICE STATE ID. One a service, named after it
@@ -37,10 +37,11 @@ note_started() { # ID …
 is_known() { :; }
 name_of() { echo "shop-$1-1"; }
 service_of() { echo "$1"; }
-state_of() { answer state "running 0 today $(image_of "$1") 0"; } # STATUS RESTARTS STARTED IMAGE PROCESS
+state_of() { answer state "running 0 today $(image_of "$1") 0"; } # STATUS RESTARTS STARTED IMAGE PROCESS [EXIT_CODE]
 image_of() { # what it was before the Compose file named the image of the release
     if grep -q '@sha256:777' docker-compose.yml 2>/dev/null; then echo sha256:wanted; else answer running sha256:wanted; fi
 }
+image_name_of() { answer image-name registry.example:5000/shop/app:1.0; } # as the Compose file named it
 mounts_of() { answer mounts 'bind||true|/app/public|/srv/public'; } # lines of TYPE|NAME|WRITABLE|DESTINATION|SOURCE
 subpaths_of() { answer subpaths ''; }                               # lines of TARGET|SUBPATH
 mode_of() { answer network shop_default; }
@@ -72,14 +73,16 @@ inspect() { # ID …: as `docker inspect` prints them
 }
 
 container() { # ID
-    IFS=' ' read -r state restarts started image process <<EOT
+    IFS=' ' read -r state restarts started image process code <<EOT
 $(state_of "$1")
 EOT
     running=false
     [ "$state" != running ] || running=true
     printf '{"Id":%s,"Name":%s,"RestartCount":%s,"Image":"%s"' "$(text "$1")" "$(text "/$(name_of "$1")")" "$restarts" "$image"
-    printf ',"State":{"Status":"%s","StartedAt":"%s","Pid":%s,"Running":%s}' "$state" "$started" "$process" "$running"
-    printf ',"Config":{"Labels":{"com.docker.compose.service":%s}}' "$(text "$(service_of "$1")")"
+    printf ',"State":{"Status":"%s","StartedAt":"%s","Pid":%s,"Running":%s,"ExitCode":%s}' \
+        "$state" "$started" "$process" "$running" "${code:-0}"
+    printf ',"Config":{"Image":%s,' "$(text "$(image_name_of "$1")")"
+    printf '"Labels":{"com.docker.compose.service":%s}}' "$(text "$(service_of "$1")")"
     printf ',"Mounts":['
     mounts_of "$1" | list mount
     printf '],"HostConfig":{"NetworkMode":"%s","Mounts":[' "$(mode_of "$1")"
@@ -126,7 +129,8 @@ network() { # NAME ADDRESS ALIAS …; an address with colons is one of IPv6
 }
 
 config() { # the arguments of `docker compose … config …`: the files in normal form, which takes Python a while the first time
-    input=$STUBS/config.$$ given=''
+    input=$STUBS/config.$$ given='' active='' environment=.env
+    case " $* " in *' --profile * '* | *' --no-interpolate '*) active='*' ;; esac
     {
         while [ $# -gt 0 ]; do
             case $1 in
@@ -136,6 +140,8 @@ config() { # the arguments of `docker compose … config …`: the files in norm
                     printf '\n\036\n'
                     shift
                     ;;
+                --project-directory) environment=$2/.env ;;
+                --env-file) environment=$2 ;;
                 -p)
                     printf 'name: %s\n\036\n' "$2"
                     shift
@@ -151,6 +157,8 @@ config() { # the arguments of `docker compose … config …`: the files in norm
                 [ ! -e "$file" ] || { cat "$file" && printf '\n\036\n' && break; }
             done
         fi
+        [ -n "$active" ] || active=$(sed -n 's/^COMPOSE_PROFILES=//p' "$environment" 2>/dev/null)
+        printf "x-active: '%s'\n\036\n" "$active"
     } >"$input"
     sum=$(sha256sum <"$input")
     form=$FORMS/${sum%% *}
@@ -170,7 +178,8 @@ case "$*" in
     'compose create --remove-orphans') ;;
     'compose create '*) note_created "$3" ;;
     'compose version'*) answer compose-version 2.26.1 ;;
-    'version'*) answer version 26.1.5 ;;
+    'version'*) answer version '26.1.5 Engine containerd runc docker-init' ;;
+    'info'*) answer info '["name=seccomp,profile=builtin"] /var/lib/docker' ;;
     compose*' config --quiet') ;;
     compose*' config '*) config "$@" || exit ;;
     'compose up '*) for word; do case $word in -*) ;; *) note_started "$word" ;; esac; done ;;
@@ -179,6 +188,9 @@ case "$*" in
         note_started "$@"
         ;;
     'ps '*label=releve.project=*) answer leftover '' ;;
+    'ps '*'json .Names'*) # all of the server: lines of JSON, written by the test
+        [ ! -e "$STUBS/placed.answer" ] || cat "$STUBS/placed.answer"
+        ;;
     'ps '*'{{.State}}'*) containers ;;
     'ps '*) # the ids of one service
         for word in "$@"; do

@@ -21,7 +21,10 @@ Service = dict[str, Any]
 
 
 def normal_form(*texts: str) -> str:
-    """The normal form of Compose files, later ones on top; raises yaml.YAMLError where there is no YAML."""
+    """The normal form of Compose files, later ones on top; raises yaml.YAMLError where there is no YAML.
+
+    x-active, in any of them: the profiles that are active, separated by commas; `*`: all
+    """
     merged: dict[str, Any] = {"name": "shop"}
     for text in texts:
         # A tab within a line is a blank to Compose.
@@ -30,9 +33,13 @@ def normal_form(*texts: str) -> str:
         if not isinstance(document, dict):
             raise yaml.YAMLError("top-level object must be a mapping")
         merged = _merge(merged, document)
-    services = merged.get("services")
+    services, active = merged.get("services"), str(merged.pop("x-active", "")).split(",")
     if isinstance(services, dict):
-        merged["services"] = {name: _service(service or {}) for name, service in services.items()}
+        merged["services"] = {
+            name: _service(service or {})
+            for name, service in services.items()
+            if active == ["*"] or not (service or {}).get("profiles") or set(service["profiles"]) & set(active)
+        }
     return json.dumps(merged, ensure_ascii=False, indent=2)
 
 

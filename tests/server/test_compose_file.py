@@ -9,7 +9,15 @@ import pytest
 
 from server import compose_file
 from server.request import Delivery
-from tests.server.compose_cases import CASES, Outcome, check_outcome, expected_of, run_case, services_of
+from tests.server.compose_cases import (
+    CASES,
+    Outcome,
+    check_outcome,
+    expected_of,
+    one_shots_of,
+    run_case,
+    services_of,
+)
 from tests.server.server import IMAGE, MakeServer, Result, Server, side_by_side
 
 
@@ -28,7 +36,10 @@ def test_exactly_the_images_of_the_services_are_set_or_the_file_is_left_as_it_is
 
 
 @pytest.mark.parametrize(
-    "case", [case for case in CASES if not (case / "override.yml").exists()], ids=lambda case: case.name
+    "case",
+    # An override file and the active profiles are known on the server alone.
+    [case for case in CASES if not (case / "override.yml").exists() and not (case / "profiles.txt").exists()],
+    ids=lambda case: case.name,
 )
 def test_the_client_understands_a_file_as_the_server_does(case: Path) -> None:
     text = (case / "before.yml").read_bytes().decode()
@@ -44,7 +55,7 @@ def test_the_client_understands_a_file_as_the_server_does(case: Path) -> None:
 
 def _set(text: str, case: Path) -> str:
     compose_file.refuse_parts(text)
-    return compose_file.with_image(text, services_of(case), IMAGE)
+    return compose_file.with_image(text, services_of(case), IMAGE, one_shots_of(case))
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"])

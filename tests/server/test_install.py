@@ -124,6 +124,22 @@ def with_bad_compose(server: Server) -> None:
     server.answer("compose-version", "5.2.0\n")
 
 
+def with_podmans_command(server: Server) -> None:
+    server.behave('case "$*" in --version) echo "podman version 4.9.3"; exit ;; version*) exit 125 ;; esac')
+
+
+def with_podmans_engine(server: Server) -> None:
+    server.answer("version", "4.9.3 Podman Engine Conmon OCI Runtime (crun)\n")
+
+
+def with_rootless_engine(server: Server) -> None:
+    server.answer("info", '["name=seccomp,profile=builtin","name=rootless"] /home/deploy/.local/share/docker\n')
+
+
+def with_the_snap(server: Server) -> None:
+    server.answer("info", '["name=apparmor"] /var/snap/docker/common/var-lib-docker\n')
+
+
 def with_python_that_lacks_yaml(server: Server) -> None:
     lacks = server.home / "lacks"
     lacks.mkdir()
@@ -137,6 +153,10 @@ def with_python_that_lacks_yaml(server: Server) -> None:
         (without_group_docker, "usermod -aG docker"),
         (without_engine, "The Docker Engine does not answer."),
         (without_compose, "There is no Docker Compose v2"),
+        (with_podmans_command, "What answers to `docker` on this server is Podman"),
+        (with_podmans_engine, "What answers to `docker` on this server is Podman"),
+        (with_rootless_engine, "is rootless"),
+        (with_the_snap, "The Docker Engine is the snap"),
         (with_old_compose, "Docker Compose is 2.19.9; 2.20 or newer is needed"),
         (with_bad_compose, "Docker Compose 5.2.0 recreates services with volumes_from"),
         (without_compose_file, "There is no Compose file in"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from tests.server.server import Result, Server, compiling
+from tests.server.server import DIGEST, RELEASE, Result, Server, compiling
 
 ANONYMOUS = "a1" * 32
 
@@ -110,3 +112,50 @@ def test_the_container_that_was_looked_at_is_removed_also_when_the_image_is_refu
     pull(server, "", "/app/packs")
     assert ["rm", "-f", "-v", "deadbeef"] in server.docker_calls("rm")
     assert server.docker_calls()[-1] == ["rm", "-f", "-v", "deadbeef"]
+
+
+OTHER = "sha256:" + "1" * 64
+
+
+def history(server: Server, *lines: str) -> None:
+    (server.state / "history.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+def entry(result: str = "released", digest: str = OTHER, **fields: str) -> str:
+    return json.dumps({"result": result, "release": RELEASE.tag, "digest": digest, **fields})
+
+
+@pytest.mark.parametrize("fields", [{}, {"repository": RELEASE.repository}])
+def test_a_tag_that_was_released_here_as_another_image_is_refused(server: Server, fields: dict[str, str]) -> None:
+    """The registry had lost it, and the stack that builds has given it to the source of today."""
+    history(server, entry(**fields), entry("failed", DIGEST), "{cut")
+    result = server.run("pull")
+    assert result.status == 1
+    assert f"{RELEASE.tagged} was released on this server as {OTHER} and is {DIGEST} now" in result.errors
+    assert "a released tag never moves" in result.errors
+    again = f"{RELEASE.tagged}-again"
+    assert f"docker tag {RELEASE.repository}@{OTHER} {again} && docker push {again}" in result.errors
+    assert server.docker_calls("pull") == []
+
+
+def test_a_way_back_is_only_named_where_the_former_image_is_still_here(server: Server) -> None:
+    history(server, entry())
+    server.behave('case "$*" in "image inspect"*) exit 1 ;; esac')
+    result = server.run("pull")
+    assert result.status == 1
+    assert "docker push" not in result.errors
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [entry(digest=DIGEST)],
+        [entry("restored"), entry("failed"), entry("interrupted")],
+        [entry(repository="another.example/shop/app")],
+        [entry().replace(f'"{RELEASE.tag}"', '"1.0"'), "[]", "7", ""],
+    ],
+)
+def test_a_tag_that_has_only_served_as_what_it_is_or_not_at_all_is_fine(server: Server, lines: list[str]) -> None:
+    history(server, *lines)
+    result = server.run("pull")
+    assert result.status == 0, result

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server import sockets
-from server.request import Assets, Migrations, Strategy
+from server.request import Assets, Database, Migrations, Strategy
 from tests.server.http_server import Asked, Pieces, response
 from tests.server.server import DIGEST, IMAGE, MakeServer, Result, Server, compiling, side_by_side
 from tests.server.test_staged import MIGRATE, PENDING, WRITES, history
@@ -119,9 +119,9 @@ def run(server: Server, step: str, *, settle: int = 0, limits: dict[str, int] | 
     return server.run(step, **{**given, **fields})
 
 
-def prepare(server: Server, configuration: str = ASKED) -> Server:
+def prepare(server: Server, configuration: str = ASKED, behaviour: str = CONTAINERS) -> Server:
     """Everything up to `up`."""
-    server.behave(CONTAINERS)
+    server.behave(behaviour)
     for name in ("iptables", "ip6tables"):
         server.write_command(name, IPTABLES)
     (server.stubs / "nginx.conf").write_text(configuration)
@@ -207,6 +207,32 @@ def test_the_old_container_stops_when_the_new_one_serves_and_no_proxy_connects_t
     assert create == ["compose", "create", "--no-recreate", "--scale=web=2", "web"]
     assert IMAGE in prepared.compose_file.read_text()
     assert history(prepared)[-1]["result"] == "released"
+
+
+ONE_SHOT = """\
+name: shop
+services:
+  nginx:
+    image: nginx:1
+  web:
+    image: app:1.0
+    depends_on: {migrate: {condition: service_completed_successfully}}
+  migrate:
+    image: app:1.0
+"""
+
+
+def test_one_shots_have_ended_before_the_new_container_is_made(server: Server) -> None:
+    server.compose_file.write_text(ONE_SHOT)
+    behaviour = CONTAINERS.replace("containers() {", 'containers() {\n    echo "migrate exited migrate"').replace(
+        '        *worker*) echo "$(listed',
+        '        migrate) echo exited 0 today x 0 ;;\n        *worker*) echo "$(listed',
+    )
+    prepare(server, behaviour=behaviour)
+    result = run(server, "up", database=Database(pending=("true",)))
+    assert result.status == 0, result
+    assert in_order(server, "pending", "rm migrate", "start migrate", "create web", f"start {NEW}", f"stop {OLD}")
+    assert events(server).count("start migrate") == 1
 
 
 def test_an_nginx_that_looks_the_name_up_once_gives_up_what_it_keeps_open_and_needs_no_trial(server: Server) -> None:

@@ -439,6 +439,33 @@ def test_assets_made_before_an_edit_are_to_be_made_again_and_the_one_line_that_d
     assert result.errors.splitlines()[-1] == "Make them:  pulumi up --replace '**-pull'"
 
 
+def test_assets_are_compiled_again_where_what_is_compiled_in_has_changed(server: Server) -> None:
+    (server.directory / "plugins").mkdir()
+    (server.directory / "plugins/badge.js").write_text("1")
+    server.settings["assets"] = compiling("/app/public/packs", inputs=("plugins",))
+    prepare(server)
+    server.forget_calls()
+    assert "are here already" in run(server, "precompile").output
+    (server.directory / "plugins/badge.js").write_text("2")
+    result = run(server, "up")
+    assert result.status == 1
+    assert "Make them:  pulumi up --replace '**-pull'" in result.errors
+    assert run(server, "pull").status == 0
+    assert run(server, "precompile").status == 0
+    assert "compile" in phases(server)
+    assert len(list((releases(server) / NAME).glob("assets-*"))) == 2, (
+        "a rollback to the former plugins compiles nothing"
+    )
+    assert run(server, "up").status == 0
+
+
+def test_what_is_to_be_compiled_in_and_is_not_there_is_refused_before_anything_happens(server: Server) -> None:
+    result = run(server, "pull", assets=compiling("/app/public/packs", inputs=("plugins",)))
+    assert result.status == 1
+    assert f"There is no {server.directory}/plugins, which app.assetInputs says" in result.errors
+    assert server.docker_calls("pull") == []
+
+
 def from_image(server: Server, step: str) -> Result:
     return run(server, step, assets=Assets(paths=("/app/public/packs",), source=AssetsFrom.IMAGE))
 
@@ -485,6 +512,30 @@ def test_a_task_runs_once_a_release(prepared: Server) -> None:
     assert call[-2:] == ["bin/prepare", "a b"]
     assert run(prepared, "up", before_up=tasks).status == 0
     assert len([call for call in prepared.docker_calls("compose") if any(w.endswith("-task") for w in call)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "words"),
+    [
+        (None, ["web", "bin/prepare now", "a b"]),
+        ((), ["--entrypoint", "'bin/prepare now'", "web", "a b"]),
+        (("tini", "-s"), ["--entrypoint", "tini -s", "web", "bin/prepare now", "a b"]),
+    ],
+)
+def test_commands_of_the_application_are_given_to_the_configured_entrypoint(
+    server: Server, entrypoint: tuple[str, ...] | None, words: list[str]
+) -> None:
+    command = ("bin/prepare now", "a b")
+    server.settings |= {"entrypoint": entrypoint, "assets": compiling("/app/public/packs", command=command)}
+    prepare(server)
+    server.behave(f'case "$*" in *" run "*-pending*) exit 3 ;; esac\n{PENDING}')
+    asked = migrating(migrate=command, pending=command)
+    result = run(server, "up", database=asked, before_up=(command,))
+    assert result.status == 0, result
+    calls = [call for call in server.docker_calls("compose") if "--rm" in call]
+    assert len(calls) == 4  # compile, pending, migrate, task
+    assert all(call[-len(words) :] == words for call in calls), calls
+    assert ("--entrypoint" in calls[0]) == (entrypoint is not None)
 
 
 def test_a_killed_run_is_in_the_history(prepared: Server) -> None:

@@ -52,6 +52,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._token()
         elif self.path == "/v2/":
             self._answer(200, b"{}")
+        elif "/tags/list" in self.path and self._allowed():
+            self._list()
         elif self._allowed():
             stored = self.registry.manifests.get(self._key())
             if stored:
@@ -66,6 +68,18 @@ class _Handler(BaseHTTPRequestHandler):
             path, _, tag = self._key().rpartition(":")
             self.registry.hold(path, tag, content, self.headers["Content-Type"])
             self._answer(201, b"")
+
+    def _list(self) -> None:
+        """Two tags a page, as registries list them that have many."""
+        path, _, query = self.path.removeprefix("/v2/").partition("/tags/list")
+        tags = sorted(name.rpartition(":")[2] for name in self.registry.manifests if name.startswith(f"{path}:"))
+        _, _, last = query.partition("last=")
+        rest = [tag for tag in tags if tag > last]
+        following = f'</v2/{path}/tags/list?n=2&last={rest[1]}>; rel="next"' if len(rest) > 2 else ""
+        if tags:
+            self._answer(200, json.dumps({"name": path, "tags": rest[:2]}).encode(), link=following)
+        else:
+            self._answer(404, b'{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}')
 
     def _key(self) -> str:
         path, _, name = self.path.removeprefix("/v2/").partition("/manifests/")
@@ -99,12 +113,22 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(401, b'{"errors":[{"code":"UNAUTHORIZED","message":"wrong password"}]}')
 
-    def _answer(self, status: int, body: bytes, kind: str = "application/json", challenges: Sequence[str] = ()) -> None:
+    def _answer(
+        self,
+        status: int,
+        body: bytes,
+        kind: str = "application/json",
+        *,
+        challenges: Sequence[str] = (),
+        link: str = "",
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         for challenge in challenges:
             self.send_header("WWW-Authenticate", challenge)
+        if link:
+            self.send_header("Link", link)
         self.end_headers()
         self.wfile.write(body)
 

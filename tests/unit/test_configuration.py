@@ -108,6 +108,8 @@ def test_every_key_of_a_full_configuration_arrives_typed() -> None:
         (("app", "directory"), "/apps/a\nb", "one line of text"),
         (("app", "services"), [], "app.services: a list: name the services"),
         (("app", "services"), ["a", "a"], "names a service twice"),
+        (("app", "oneShots"), ["a", "a"], "app.oneShots: a list: names a service twice"),
+        (("app", "oneShots"), ["fabmanager"], "oneShots: 'fabmanager' is in services, too"),
         (("app", "services"), ["nginx; rm -rf /"], "app.services[0]: 'nginx; rm -rf /': expected a service's name"),
         (("app", "services"), "fabmanager", "app.services"),
         (
@@ -179,7 +181,7 @@ def test_all_mistakes_are_named_at_once() -> None:
     [
         (("imgae",), "tag, image, registry, app, health, backup, env, keepReleases, servers"),
         (("image", "source", "pth"), "path, context, dockerfile, target, args"),
-        (("app", "service"), "directory, services, composeFile"),
+        (("app", "service"), "directory, services, oneShots, composeFile"),
         (("servers", 0, "hostkey"), "name, host, port, user, hostKey"),
         (("servers", 0, "jump", "prt"), "host, port, user, hostKey"),
     ],

@@ -94,7 +94,8 @@ def test_a_change_of_a_key_changes_the_specification_if_it_is_marked_so_and_othe
 def test_these_keys_make_a_rollout_and_no_other() -> None:
     assert {key.path for key in VALUES if key.kind.mark(Rollout)} == {
         "tag", "image.repository", "servers[].name", "servers[].host", "app.directory", "app.services",
-        "app.composeFile", "app.strategy", "app.assets", "app.assetsFrom", "app.precompile", "env",
+        "app.composeFile", "app.strategy", "app.assets", "app.assetInputs", "app.assetsFrom", "app.precompile",
+        "app.entrypoint", "app.oneShots", "env",
     }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from release.registry import (
     connect,
     docker_configuration,
     docker_login,
+    newest_after,
     probe,
 )
 from tests.unit.registry_server import INDEX, RegistryServer, serving
@@ -163,6 +164,38 @@ def test_an_absent_tag_comes_with_whether_the_registry_knew_who_asked(
     state = probe(image(registry_server), Registry(registry_server.host, lambda: known))
     assert isinstance(state, Absent)
     assert state.anonymous is (known is None)
+
+
+def test_all_pages_of_a_list_of_tags_are_read(registry_server: RegistryServer) -> None:
+    registry_server.account, registry_server.tokens = "fablab:s3cret", True
+    tags = [f"1.{number}" for number in range(5)]
+    for tag in tags:
+        registry_server.hold("fab/manager", tag, b"{}")
+    assert connect(registry_server.host, ACCOUNT, Path()).tags(image(registry_server)) == tags
+
+
+@pytest.mark.parametrize(
+    ("tag", "released", "newest"),
+    [
+        ("6.5.9-lab", ["6.5.10-lab", "6.5.11-lab", "build-0123456789ab", "main"], "6.5.11-lab"),
+        ("6.5.12-lab", ["6.5.10-lab", "6.5.11-lab"], None),
+        ("v1.9", ["v1.10"], "v1.10"),
+        ("1.0", ["1.0-rc1", "1.0rc2"], None),
+        ("main", ["2.0"], None),
+        ("1.0", [], None),
+    ],
+)
+def test_the_newest_tag_is_known_where_it_is_newer_than_the_one_that_is_absent(
+    registry_server: RegistryServer, tag: str, released: list[str], newest: str | None
+) -> None:
+    for name in released:
+        registry_server.hold("fab/manager", name, b"{}")
+    assert newest_after(image(registry_server, tag), connect(registry_server.host, ACCOUNT, Path())) == newest
+
+
+def test_a_registry_that_lists_no_tags_is_no_obstacle(registry_server: RegistryServer) -> None:
+    registry_server.status = 405
+    assert newest_after(image(registry_server), connect(registry_server.host, ACCOUNT, Path())) is None
 
 
 def test_an_account_is_not_sent_in_clear_to_where_a_registry_points(registry_server: RegistryServer) -> None:

@@ -12,8 +12,9 @@ from server.errors import Refusal
 from server.former import name_of
 from server.hidden import hidden_in
 from server.migrations import State, migrated, state_of
+from server.one_shots import COMPLETED
 from server.output import fit
-from server.project import COMPLETED, Project, Service, settings_hash
+from server.project import Project, Service, settings_hash
 from server.public import down
 from server.pull import asset_mount
 from server.request import Assets
@@ -119,18 +120,18 @@ def test_an_asset_path_whose_files_would_be_lost_is_refused(mounts: list[Mount],
 
 def project(**services: dict[str, str]) -> Project:
     """Service → what it depends on, and how."""
-    return Project("shop", {name: Service("image", needs, post_start=False) for name, needs in services.items()})
+    return Project("shop", {name: Service("image", needs) for name, needs in services.items()})
 
 
 def test_a_service_is_brought_up_before_the_whole_where_others_depend_on_it() -> None:
     shop = project(web={"db": "service_healthy"}, worker={}, cron={}, nginx={"worker": "service_started"}, db={})
     assert shop.needed_workers(("web", "worker", "cron")) == ["worker"]
-    assert shop.needed_by("web", ("web", "worker")) == ["db"]
+    assert shop.needed_by(["web"], ("web", "worker")) == ["db"]
 
 
 def test_what_runs_once_before_the_web_service_is_left_to_compose() -> None:
     shop = project(web={"setup": COMPLETED}, setup={})
-    assert shop.needed_by("web", ("web",)) == []
+    assert shop.needed_by(["web"], ("web",)) == []
     assert not shop.starts_at_once(("web",))
     assert project(web={"db": "service_healthy"}, db={}).starts_at_once(("web",))
 

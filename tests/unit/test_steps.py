@@ -132,6 +132,15 @@ def test_every_step_and_every_part_of_one_has_a_time_of_its_own() -> None:
         ("staged", {"assetsFrom": "image"}, Assets(("/srv/public/packs",), AssetsFrom.IMAGE)),
         ("staged", {"assetsFrom": "image", "precompile": []}, Assets(("/srv/public/packs",), AssetsFrom.IMAGE)),
         ("rolling", {"assets": ["/a/", "/b"]}, Assets(("/a", "/b"), AssetsFrom.COMPILE, COMPILE)),
+        (
+            *("staged", {"assetInputs": ["plugins"]}),
+            Assets(("/srv/public/packs",), precompile=COMPILE, inputs=("plugins",)),
+        ),
+        (
+            "staged",
+            {"assetInputs": ["plugins"], "assetsFrom": "image"},
+            Assets(("/srv/public/packs",), AssetsFrom.IMAGE),
+        ),
         ("staged", {"precompileMemory": "512m"}, Assets(("/srv/public/packs",), precompile=COMPILE, memory="512m")),
     ],
 )
@@ -175,6 +184,11 @@ def test_commands_keep_their_words_apart() -> None:
     told = asked(settings(strategy="rolling", beforeUp=tasks, afterUp=tasks, workerQuiet=["kill", "-TSTP", "1"]))
     assert told.before_up == told.after_up == (("rails", "a b"), ("touch", "1:2"))
     assert told.worker_quiet == ("kill", "-TSTP", "1")
+
+
+@pytest.mark.parametrize(("given", "told"), [({}, None), ({"entrypoint": []}, ()), ({"entrypoint": ["x"]}, ("x",))])
+def test_no_entrypoint_is_another_one_than_the_images_own(given: dict[str, object], told: tuple[str, ...]) -> None:
+    assert asked(settings(**given)).entrypoint == told
 
 
 def test_what_is_said_and_shown_of_an_interruption_is_as_configured() -> None:

@@ -134,14 +134,15 @@ class Stage:
 
     def _forget_new(self) -> None:
         directory = self.application.directory
+        # What it has published goes while the server still knows of it: the old release is what is left.
+        self.sandbox.as_root("rm", "-rf", f"{directory}/.releve/previous")
+        done = self.roll_out(OLD, pulumi=False, at=StepName.PURGE)
+        assert done.succeeded, done.output
         self.sandbox.as_root(
-            "sh", "-c", 'rm -rf "$1"/.releve/releases/"$2"-* "$1"/.releve/previous && docker images --quiet "$3:$2" |'
+            "sh", "-c", 'rm -rf "$1"/.releve/releases/"$2"-* && docker images --quiet "$3:$2" |'
             "xargs --no-run-if-empty docker rmi --force",
             "sh", directory, NEW, self.application.repository,
         )  # fmt: skip
-        # What it has published goes with it: the old release is what is left.
-        done = self.roll_out(OLD, pulumi=False, at=StepName.PURGE)
-        assert done.succeeded, done.output
 
     # --------------------------------------------------------------------------------------------- looking at it
 
