@@ -92,8 +92,9 @@ def verify(run: Run) -> None:
         await_end(docker, name, there.of(name), STOPPED)
     web = there.of(run.request.web)
     await_health(run, docker, Gate.of(run), watch, web)
+    docker = run.begin(StepName.VERIFY)
     known = proxies.tell(run, docker, proxies.find(run, docker, web[0]), web[0])
-    seen = look(run, run.begin(StepName.VERIFY), unknown_before(run, docker), known, at_page=False)
+    seen = look(run, docker, unknown_before(run, docker), known, at_page=False)
     releases.forget_live(run)
     releases.record(run, "released")
     health = run.request.health

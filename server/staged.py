@@ -60,8 +60,9 @@ class Switch:
         self.require()
         return self.proxies or ()
 
-    def tell(self, run: Run, docker: Docker, container: str) -> None:
+    def tell(self, run: Run, container: str) -> None:
         """The proxies that do not find the web service's containers by themselves; `container` is one that answers."""
+        docker = run.begin(StepName.UP)
         known = proxies.find(run, docker, container) if self.proxies is None else self.proxies
         self.proxies = proxies.tell(run, docker, known, container)
 
@@ -80,7 +81,7 @@ class Switch:
         watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
-        self.tell(run, docker, web[0])
+        self.tell(run, web[0])
         transaction.hide_maintenance_page(run)
         health = run.request.health
         run.say(
@@ -95,7 +96,7 @@ class Switch:
         docker = rollout.run.begin(StepName.GATE)
         web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
         transaction.await_old_release(rollout, docker, web)
-        self.tell(rollout.run, docker, web[0])
+        self.tell(rollout.run, web[0])
 
     def end(self) -> None:
         """Waits for whatever goes on in the background, in every outcome."""

@@ -274,7 +274,7 @@ PINNED = RELEASE.pinned
 def test_what_was_replaced_among_the_old_assets_is_put_back_with_the_old_releases_own_programs(server: Server) -> None:
     """The failed release's image may be gone, and whether its programs work nobody has seen."""
     result, calls = roll_back(server, "")
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert programs(calls) == [f"publish {PINNED}", "publish sha256:old", "purge sha256:old"]
     (new,), (found,) = (releases(server).glob(f"{name}/assets-*") for name in (NAME, "found-*"))
     assert mounts_of(calls[1])[:2] == [read_only(found / "0", "/releve/0"), read_only(new / "0", "/releve/over/0/0")]
@@ -284,7 +284,7 @@ def test_a_restore_does_without_the_images_that_are_gone(server: Server) -> None
     """`docker system prune -af` has removed what no container runs."""
     gone = 'case "$*" in "image inspect --format {{.Id}} sha256:old") [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac'
     result, calls = roll_back(server, f"{gone}\nimage_of() {{ echo sha256:runs; }}")
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert programs(calls)[1:] == ["publish sha256:runs", "purge sha256:runs"]
 
 
@@ -302,7 +302,7 @@ def test_where_the_old_assets_cannot_be_published_again_the_old_release_is_start
     result, calls = roll_back(server, f'case "$*" in {failing}) [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac')
     assert result.status == 1
     assert "could not be published again" in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert [program.partition(" ")[0] for program in programs(calls)[1:]] == tried
     assert history(server)[-1]["result"] == "restored"
 
@@ -312,7 +312,7 @@ def test_assets_that_took_the_last_room_on_the_disk_make_room_for_the_old_ones_m
         (server.stubs / f"broken-{number}").touch()
     full = 'case "$*" in *-purge*) touch "$STUBS/room" ;; "run "*-publish*) [ -e "$STUBS/room" ] || exit 1 ;; esac'
     result, calls = roll_back(server, full)
-    assert "was put back and serves" in result.errors, result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors, result.errors
     assert "could not be published again" not in result.errors
     assert [program.partition(" ")[0] for program in programs(calls)] == ["publish", "publish", "purge", "publish"]
 
