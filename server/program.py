@@ -13,6 +13,7 @@ all in .releve (mode 0700):
   backups/  dumps of the database                   history.jsonl  a line a rollout
   databases the application's, as it named them last
   left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
+  purged, compiled   what became of the assets last: assets.py, in_place.py
 """
 
 from __future__ import annotations
@@ -241,15 +242,14 @@ def _recover(run: Run) -> None:
 
 def _dump(run: Run) -> None:
     """On demand."""
-    from server.containers import Compose  # noqa: PLC0415
     from server.database import Database  # noqa: PLC0415
     from server.migrations import named  # noqa: PLC0415
-    from server.placement import read_project  # noqa: PLC0415
+    from server.placement import own_compose, read_project  # noqa: PLC0415
 
     project = read_project(run, run.docker)
     docker = run.begin(StepName.DUMP)
     database = Database.find(run, docker, project, named(run, docker))
-    database.dump(docker, Compose(run.directory), "on-demand")
+    database.dump(docker, own_compose(run, project), "on-demand")
 
 
 @contextmanager

@@ -42,6 +42,10 @@ def pull(run: Run) -> None:
         run.say(f"notice: {dependant}")
     missing = announce(run, docker, candidate, containers)
     _look_at_one_shots(run, docker, candidate.project)
+    others = [name for name in candidate.project.asking if name not in run.request.services]
+    if others:
+        names = " ".join(others)
+        run.say(f"notice: a release pulls or builds no newer image of {names}, whatever its pull_policy says")
     if run.request.strategy is Strategy.ROLLING:
         _require_memory(run, docker, candidate)
     name_release(run)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from server.asking import Asking
 from server.commands import Docker
 from server.containers import Compose, OneOffs, project_answer
 from server.database import Database, Dump, newest_dumps
@@ -39,7 +40,8 @@ def rehearse(run: Run) -> None:
     beside = make_beside(run, run.begin(StepName.DUMP), dump)
     run.say(f"restored {dump.file.name} beside, as {beside.name}")
     try:
-        _migrate(run, _with_database(run, docker, candidate.compose, beside.name), beside.name)
+        asking = Asking(run, _with_database(run, docker, candidate.compose, beside.name), candidate.project)
+        _migrate(run, asking, beside.name)
     finally:
         if not beside.drop(docker.cleaning_up()):
             run.say(f"notice: the copy stays as {beside.name}; drop it by hand")
@@ -73,9 +75,9 @@ def database_address(given: str, name: str) -> str:
     return urlunsplit(urlsplit(given)._replace(path=f"/{name}")) if given else f"postgresql:///{name}"
 
 
-def _migrate(run: Run, compose: Compose, name: str) -> None:
+def _migrate(run: Run, asking: Asking, name: str) -> None:
     docker, web = run.begin(StepName.PENDING), run.request.web
-    found = migrated(status_of(run, docker, compose))
+    found = migrated(status_of(run, docker, asking))
     if [database.name for database in found] != [name]:
         raise Refusal(
             f"The application does not take another database from {VARIABLE}, so nothing was migrated.",
@@ -84,7 +86,7 @@ def _migrate(run: Run, compose: Compose, name: str) -> None:
     pending = sum(not is_up for database in found for is_up in database.known.values())
     docker, oneoffs, began = run.begin(StepName.MIGRATE), OneOffs.of(run.request), time.monotonic()
     words = oneoffs.command(web, run.request.database.migrate)
-    if oneoffs.run(docker, compose, "migrate", *words) != 0:
+    if oneoffs.run(docker, asking.compose, "migrate", *words) != 0:
         raise docker.failure("The migrations fail on a copy of the database.", "The site was not touched.")
     took = time.monotonic() - began
     run.say(f"{pending} migrations were pending; on the copy they took {took:.0f} s, with the start of the application")

@@ -82,6 +82,11 @@ def schema(state: Path) -> str:
     return read_line(state / "schema") or "none"
 
 
+def note_migration(run: Run) -> None:
+    """The database is another one from now on, whatever happens."""
+    replace_file(run.state / "schema", f"{run.image.release}-{int(time.time())}\n")
+
+
 # ------------------------------------------------------------------------------------------- what becomes of a release
 
 
