@@ -221,3 +221,25 @@ def test_migrations_are_rehearsed_on_a_copy_while_the_site_serves(
     assert "note" not in names.split()
     assert "releve_restored" not in application.sql("SELECT datname FROM pg_database")
     assert application.serves("1.0.0")
+
+
+def test_what_was_approved_is_rolled_out_and_nothing_else(released: Deployment, put_back: None) -> None:
+    application, project = released
+    project.set("tag", version := application.fresh_version())
+    approved = re.findall(r"RELEVE_APPROVED=([0-9a-f]{12})", project.preview().output)[0]
+
+    def up(fingerprint: str) -> Result:
+        command = ("pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", project.stack)
+        return project.sandbox.run(project.directory, "env", f"RELEVE_APPROVED={fingerprint}", *command)
+
+    connections = application.sandbox.connections()
+    project.set("app.beforeUp", [["true"]])
+    refused = up(approved)
+    assert not refused.succeeded
+    assert f"this is not what was approved: RELEVE_APPROVED is {approved}" in refused.output
+    assert version not in application.sandbox.manifests(application.repository)
+    assert application.sandbox.connections() == connections
+    project.set("app.beforeUp", None)
+    done = up(approved)
+    assert done.succeeded, done.output
+    assert application.serves(version)
