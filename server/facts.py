@@ -19,7 +19,7 @@ from typing import Any, Optional
 from server import drift, releases
 from server.answers import NoAnswer, get
 from server.commands import Docker
-from server.containers import Compose, containers_from, project_answer
+from server.containers import Compose, containers_from, listing, project_answer
 from server.drift import Difference
 from server.errors import StepError
 from server.health import Gate
@@ -195,11 +195,7 @@ def _unrollable(run: Run, resolved: dict[str, Any]) -> str:
 
 
 def _containers(docker: Docker, project: str) -> tuple[ContainerFacts, ...]:
-    ids = docker.answer(
-        *("ps", "-aq", "--no-trunc", "--filter", f"label=com.docker.compose.project={project}"),
-        *("--filter", "label=com.docker.compose.oneoff=False"),
-        failing="docker ps failed.",
-    ).split()
+    ids = [container.id for container in listing(docker, project).containers]
     text = docker.ask("inspect", *ids).text if ids else "[]"
     found = [_container(told) for told in json.loads(text or "[]")]
     return tuple(sorted(found, key=lambda container: (container.service, container.name)))
