@@ -10,9 +10,10 @@ from enum import Enum
 from server.asking import Asking
 from server.commands import Docker
 from server.containers import Compose, OneOffs
-from server.database import newest_dumps
+from server.database import migrates, newest_dumps
 from server.errors import Failure, Refusal
 from server.output import COLOURS
+from server.project import Project
 from server.releases import directory_of, note_migration, schema
 from server.request import Migrations, Strategy
 from server.run import Run, read_line, replace_file
@@ -194,10 +195,10 @@ def _keep_names(run: Run, databases: Sequence[Migrated]) -> None:
         replace_file(run.state / "databases", "".join(f"{database.name}\n" for database in databases))
 
 
-def named(run: Run, docker: Docker) -> Sequence[Migrated]:
+def named(run: Run, docker: Docker, project: Project) -> Sequence[Migrated]:
     """The databases that the running release names, or that were named when one was last asked; perhaps none."""
     asked = run.request.database
-    if asked.pending or asked.name or asked.command or not asked.migrate:
+    if asked.pending or asked.name or asked.command or not migrates(run, project):
         return ()
     answer = docker.ask("compose", "exec", "-T", run.request.web, *_RAILS, _STATUS)
     kept = run.state / "databases"
