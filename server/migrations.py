@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from server.asking import Asking
@@ -13,6 +13,7 @@ from server.containers import Compose, OneOffs
 from server.database import migrates, newest_dumps
 from server.errors import Failure, Refusal
 from server.output import COLOURS
+from server.postgres import Postgres, service_of
 from server.project import Project
 from server.releases import directory_of, note_migration, schema
 from server.request import Migrations, Strategy
@@ -26,6 +27,7 @@ _HEADING = re.compile(r"\s*Status\s+Migration ?ID\b.*")
 _NO_FILE = "********** NO FILE **********"
 _NO_TABLE = "Schema migrations table does not exist yet"
 """Rails' own words, since 5.0. It ends there, with status 1: databases after this one are not looked at."""
+_OWN = "SELECT version FROM schema_migrations WHERE version ~ '^[0-9]+$'"
 _RAILS = ("bundle", "exec", "rails")
 _STATUS = "db:migrate:status"
 _STATUS_OF_ONE = re.compile(rf"\b{_STATUS}:(\S+)")
@@ -159,6 +161,7 @@ def _ask_rails(run: Run, docker: Docker, asking: Asking) -> tuple[State, Sequenc
         raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
     if lacking and not databases:
         databases = _ask_for_each(run, docker, asking)
+    databases = tuple(_without_plugins(asking, docker, database) for database in databases)
     state = state_of(databases, lacking=lacking, compatible=run.request.database.migrations is Migrations.COMPATIBLE)
     if state is State.UNKNOWN:
         raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
@@ -176,6 +179,19 @@ def _ask_for_each(run: Run, docker: Docker, asking: Asking) -> tuple[Migrated, .
             raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}:{name}")
         found += migrated(said)
     return tuple(found)
+
+
+def _without_plugins(asking: Asking, docker: Docker, database: Migrated) -> Migrated:
+    """Rails prints `20250101000000-plugin`, as Redmine's plugins have it, as if it were a version of its own."""
+    if not database.is_ahead or not database.name or asking.run.request.database.command:
+        return database
+    try:
+        server = Postgres(asking.run, service_of(asking.run, docker, asking.project))
+    except Refusal:
+        return database
+    answer = server.sql(docker, _OWN, database=database.name)
+    own = frozenset(int(version) for version in answer.text.split())
+    return replace(database, without=database.without & own) if answer.succeeded else database
 
 
 def _answer(run: Run, docker: Docker, asking: Asking, *command: str) -> tuple[int, str]:
