@@ -14,6 +14,7 @@ from typing import IO
 
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
+from server.database import migrates
 from server.errors import StepError
 from server.in_container import in_container
 from server.postgres import Postgres, service_of
@@ -48,7 +49,7 @@ class Asking:
         """
         run, said = self.run, " ".join(command)
         # With an entrypoint of one's choice, and where nothing is migrated under a dump anyway, that is as wanted.
-        guards = run.request.entrypoint is None and bool(run.request.database.migrate)
+        guards = run.request.entrypoint is None and migrates(run, self.project)
         before = _migrations(run, docker, self.project) if guards else ""
         if before == "":  # nothing is there yet
             return self._run(docker, purpose, command, stdout)

@@ -34,6 +34,11 @@ class Named(Protocol):
         """Whether it is to be migrated."""
 
 
+def migrates(run: Run, project: Project) -> bool:
+    """Whether anything migrates the database under a dump: app.migrate, or one-shots."""
+    return bool(run.request.database.migrate or project.one_shots)
+
+
 @dataclass(frozen=True)
 class Dump:
     """A dump of one database, and where that is.
@@ -120,7 +125,7 @@ class Database:
             return cls(run, server, ())
         found = [server.facts(docker, name) for name in _names(run, docker, server, named)]
         for facts in found:
-            _refuse_wrong(run, server.service, facts)
+            _refuse_wrong(run, project, server.service, facts)
         # As much as the databases take: a dump is smaller, but by how much nobody knows before.
         _require_space(run, sum(facts.size for facts in found))
         for facts in found:
@@ -210,10 +215,10 @@ def _names(run: Run, docker: Docker, server: Postgres, named: Sequence[Named]) -
     return [database.name for database in named if database.name in there]
 
 
-def _refuse_wrong(run: Run, service: str, facts: Facts) -> None:
+def _refuse_wrong(run: Run, project: Project, service: str, facts: Facts) -> None:
     """Raises Refusal where that can hardly be the application's database, or could not be restored."""
     asked, where = run.request.database, f"The database '{facts.name}' in the service '{service}'"
-    is_rails = asked.migrate and not asked.pending
+    is_rails = migrates(run, project) and not asked.pending
     if is_rails and not facts.migrations:
         raise Refusal(f"{where} has no table schema_migrations: it is not the application's.", SET)
     if not is_rails and not asked.name and not facts.tables:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from server.asking import Asking
 from server.commands import Docker
 from server.containers import Compose, OneOffs
-from server.database import newest_dumps
+from server.database import migrates, newest_dumps
 from server.errors import Failure, Refusal
 from server.output import COLOURS
+from server.postgres import Postgres, service_of
+from server.project import Project
 from server.releases import directory_of, note_migration, schema
 from server.request import Migrations, Strategy
 from server.run import Run, read_line, replace_file
@@ -25,6 +27,7 @@ _HEADING = re.compile(r"\s*Status\s+Migration ?ID\b.*")
 _NO_FILE = "********** NO FILE **********"
 _NO_TABLE = "Schema migrations table does not exist yet"
 """Rails' own words, since 5.0. It ends there, with status 1: databases after this one are not looked at."""
+_OWN = "SELECT version FROM schema_migrations WHERE version ~ '^[0-9]+$'"
 _RAILS = ("bundle", "exec", "rails")
 _STATUS = "db:migrate:status"
 _STATUS_OF_ONE = re.compile(rf"\b{_STATUS}:(\S+)")
@@ -158,6 +161,7 @@ def _ask_rails(run: Run, docker: Docker, asking: Asking) -> tuple[State, Sequenc
         raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
     if lacking and not databases:
         databases = _ask_for_each(run, docker, asking)
+    databases = tuple(_without_plugins(asking, docker, database) for database in databases)
     state = state_of(databases, lacking=lacking, compatible=run.request.database.migrations is Migrations.COMPATIBLE)
     if state is State.UNKNOWN:
         raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
@@ -185,6 +189,19 @@ def status_of(run: Run, docker: Docker, asking: Asking) -> str:
     return said
 
 
+def _without_plugins(asking: Asking, docker: Docker, database: Migrated) -> Migrated:
+    """Rails prints `20250101000000-plugin`, as Redmine's plugins have it, as if it were a version of its own."""
+    if not database.is_ahead or not database.name or asking.run.request.database.command:
+        return database
+    try:
+        server = Postgres(asking.run, service_of(asking.run, docker, asking.project))
+    except Refusal:
+        return database
+    answer = server.sql(docker, _OWN, database=database.name)
+    own = frozenset(int(version) for version in answer.text.split())
+    return replace(database, without=database.without & own) if answer.succeeded else database
+
+
 def _answer(run: Run, docker: Docker, asking: Asking, *command: str) -> tuple[int, str]:
     """The status of a command of the new image, and all that it, or the entrypoint, prints."""
     before = run.output.log.stat().st_size
@@ -202,10 +219,10 @@ def _keep_names(run: Run, databases: Sequence[Migrated]) -> None:
         replace_file(run.state / "databases", "".join(f"{database.name}\n" for database in databases))
 
 
-def named(run: Run, docker: Docker) -> Sequence[Migrated]:
+def named(run: Run, docker: Docker, project: Project) -> Sequence[Migrated]:
     """The databases that the running release names, or that were named when one was last asked; perhaps none."""
     asked = run.request.database
-    if asked.pending or asked.name or asked.command or not asked.migrate:
+    if asked.pending or asked.name or asked.command or not migrates(run, project):
         return ()
     answer = docker.ask("compose", "exec", "-T", run.request.web, *_RAILS, _STATUS)
     kept = run.state / "databases"

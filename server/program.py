@@ -248,7 +248,7 @@ def _dump(run: Run) -> None:
 
     project = read_project(run, run.docker)
     docker = run.begin(StepName.DUMP)
-    database = Database.find(run, docker, project, named(run, docker))
+    database = Database.find(run, docker, project, named(run, docker, project))
     database.dump(docker, own_compose(run, project), "on-demand")
 
 

@@ -49,7 +49,8 @@ def rehearse(run: Run) -> None:
 
 def _dump(run: Run, docker: Docker) -> Dump:
     """The newest one, or one that is made now."""
-    database = Database.find(run, docker, read_project(run, docker), named(run, docker))
+    project = read_project(run, docker)
+    database = Database.find(run, docker, project, named(run, docker, project))
     if len(database.names) != 1:
         raise Refusal("The application has several databases: a rehearsal is for those with one.")
     newest = newest_dumps(run.state)

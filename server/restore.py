@@ -38,7 +38,7 @@ def restore(run: Run) -> None:
     if run.request.database.command:
         raise Refusal("What backup.command dumps, only you can restore.", "How: docs/operations.md, Restoring a dump.")
     dumps = _dumps(run, docker, project, name)
-    database = Database.find(run, docker, project, named(run, docker))
+    database = Database.find(run, docker, project, named(run, docker, project))
     replace_file(run.state / "restoring", f"{name}\n")
     show_maintenance_page(run)
     try:

@@ -15,7 +15,7 @@ from server.background import Background
 from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
 from server.commands import Docker
 from server.containers import Compose, OneOffs, listing
-from server.database import Database, note_dumps
+from server.database import Database, migrates, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
 from server.others import tell_left_behind
@@ -161,8 +161,7 @@ def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switc
     rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    migrates = run.request.database.migrate or project.one_shots
-    if migrates and not migrations.need_not_ask(run, current):
+    if migrates(run, project) and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, compose, "Nothing was stopped.")
         named = migrations.pending(run, docker, Asking(run, candidate.compose, project))

@@ -111,6 +111,18 @@ def test_what_cannot_be_dumped_is_refused_before_anything_is_stopped(
     assert not (prepared.state / "transaction").exists()
 
 
+@pytest.mark.parametrize(("own", "status"), [("20240101000000", 0), ("20240101000000 20250101000000", 1)])
+def test_a_version_of_a_plugin_is_none_of_the_applications(prepared: Server, own: str, status: int) -> None:
+    said = f"database: shop\\n\\n {HEADING}   up  20240101000000  Create\\n"
+    said += "   up  20250101000000  ********** NO FILE **********\\n"
+    prepared.behave(
+        f"case \"$*\" in *-pending*) printf '{said}'; exit ;; *'# psql'*) echo {own} | tr ' ' '\\n'; exit ;; esac"
+    )
+    result = run(prepared, "up", database=MIGRATE)
+    assert result.status == status, result
+    assert ("it is ahead of this release" in result.errors) == bool(status)
+
+
 FAILS = 'case "$*" in *" run "*-migrate*) exit 1 ;; esac'
 
 
