@@ -1,6 +1,6 @@
 # What people run. Everything here works on a clean clone: tools/ and sandbox/ install what is missing.
 .POSIX:
-.PHONY: help demo test test-fast lint sandbox new-app reference faults bench clean
+.PHONY: help demo test test-fast lint sandbox new-app reference faults bench transcript clean
 
 PYTHON = .venv/bin/python
 SHELL_SCRIPTS = .ci/run server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
@@ -14,6 +14,7 @@ help:
 	@echo 'make reference  writes docs/configuration.md and docs/stack.schema.json from configuration/tree.py'
 	@echo 'make faults     everything that can go wrong in a rollout, at each of its parts; writes docs/faults.md'
 	@echo 'make bench      measures builds, previews and rollouts on the sandbox, and writes docs/benchmark.md'
+	@echo 'make transcript records what a terminal shows of a release on the sandbox; writes docs/transcript.md'
 	@echo 'make clean      removes what the others made in this checkout, and the sandbox'
 
 demo:
@@ -64,6 +65,11 @@ bench:
 	sandbox/run $(PYTHON) -m benchmark.rollouts docs/benchmark.md
 	sandbox/run $(PYTHON) -m benchmark.load docs/benchmark.md
 	sandbox/run $(PYTHON) -m benchmark.speed docs/benchmark.md
+
+transcript:
+	tools/python-env
+	sandbox/up
+	sandbox/run $(PYTHON) sandbox/transcript
 
 clean:
 	sandbox/down

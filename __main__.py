@@ -6,6 +6,7 @@ import pulumi
 import pulumi.runtime
 
 from components.image import ReleaseImage, ReleaseImageArgs
+from components.plan import Announcement
 from components.rollout import ComposeRollout, ComposeRolloutArgs
 from configuration.load import load
 from errors import ReleaseError
@@ -25,8 +26,11 @@ def main() -> None:
         kept_file.with_image(stack.app.services, f"{stack.image.repository}:{stack.tag}")
         if stack.app.strategy is Strategy.ROLLING:
             kept_file.check_rolling(stack.app.services)
-    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry))
-    rollout = ComposeRollout(server.name, ComposeRolloutArgs(image.image, server, stack, kept_file))
+    announcement = Announcement(stack, kept_file)
+    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry, announcement.make))
+    rollout = ComposeRollout(
+        server.name, ComposeRolloutArgs(image.image, server, stack, kept_file, announcement.previous(server))
+    )
     pulumi.export("release", rollout.release)
     pulumi.export("url", server.url)
     pulumi.export("downtimeSeconds", rollout.downtime_seconds)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,11 +36,14 @@ class ReleaseImageArgs:
     tag:      the release's tag
     settings: the repository and how to build the image. Without a source, this stack only deploys what others released.
     registry: the account at the registry, and how to recognise the registry
+    approve:  is told, before anything is built or rolled out, by which digest the tag goes, "" for: it is yet to be
+              built; and from what. What it raises stops everything
     """
 
     tag: str
     settings: ImageSettings
     registry: RegistrySettings
+    approve: Callable[[str, Source | None], None] = lambda _digest, _source: None
 
 
 class ReleaseImage(pulumi.ComponentResource):
@@ -63,6 +67,7 @@ class ReleaseImage(pulumi.ComponentResource):
         self._tagged = ImageReference(args.settings.repository, args.tag)
         self._settings = args.settings
         self._access = args.registry
+        self._approve = args.approve
         self._registry = registry.connect(self._tagged.registry, args.registry, PROJECT_DIRECTORY)
         with ThreadPoolExecutor() as meanwhile:
             # The registry may be far away: it is asked while git reads the source.
@@ -70,7 +75,7 @@ class ReleaseImage(pulumi.ComponentResource):
             self._source = self._read_source()
         for warning in self._source.warnings if self._source else ():
             pulumi.log.warn(warning, self)
-        self.digest = self._released(self._decide(asked.result()).output)
+        self.digest = self._released(self._decide(asked.result()).output.apply(self._approved))
         # Joined here, once, for all who need the reference as a value.
         self.image = self.digest.apply(self._tagged.with_digest)
         self.reference = self.image.apply(str)
@@ -109,6 +114,10 @@ class ReleaseImage(pulumi.ComponentResource):
                 ),
             ),
         )
+
+    def _approved(self, digest: str) -> str:
+        self._approve(digest, self._source)
+        return digest
 
     def _refusal(self, state: TagState) -> str | None:
         image = self._tagged

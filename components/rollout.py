@@ -13,7 +13,8 @@ from pathlib import Path
 import pulumi
 from pulumi_command import remote
 
-from configuration.keys import specification
+from components.notices import Notices
+from configuration.keys import specification, specified
 from configuration.tree import ServerSettings, Settings
 from release import environment, steps
 from release.compose_file import ComposeFile
@@ -24,6 +25,8 @@ from server.request import Delivery, StepName
 
 SERVER = Path(__file__).resolve().parent.parent / "server"
 
+ENVIRONMENT_KEY = "-env-key"
+"""After a server's name: the resource that keeps what the fingerprints of its environment are made with."""
 DIALS = 3
 """Attempts to reach a server, and seconds for each: a server that is up answers the first."""
 DIAL_TIMEOUT = 10
@@ -38,12 +41,14 @@ class ComposeRolloutArgs:
     settings:     the whole configuration of the stack
     compose_file: the Compose file that the repository keeps, in which the image can be set; or None: the server's own
                   is edited
+    previous:     the tag that serves when the rollout begins, for who wants to go back; "" for none
     """
 
     image: pulumi.Output[ImageReference]
     server: ServerSettings
     settings: Settings
     compose_file: ComposeFile | None
+    previous: str = ""
 
 
 class ComposeRollout(pulumi.ComponentResource):
@@ -65,6 +70,7 @@ class ComposeRollout(pulumi.ComponentResource):
         self._args = args
         self._program = Program.read(SERVER)
         self._environment = self._fingerprint_environment()
+        self._notices = Notices(name, args.settings, args.server, args.previous)
         delivery = args.image.apply(lambda image: steps.delivery_of(args.settings, args.compose_file, image))
         self._name_dependants()
 
@@ -79,7 +85,14 @@ class ComposeRollout(pulumi.ComponentResource):
                 said = previous.stdout
         self.release = pulumi.Output.all(args.image, chain).apply(lambda done: str(done[0]))
         self.downtime_seconds = said.apply(steps.downtime_of)
-        self.register_outputs({"release": self.release, "downtime_seconds": self.downtime_seconds})
+        self.register_outputs(
+            {
+                "release": self.release,
+                "downtime_seconds": self.downtime_seconds,
+                # For the next plan, which says what has changed.
+                "specified": specified(args.settings, args.server),
+            }
+        )
 
     def _fingerprint_environment(self) -> list[pulumi.Input[str]]:
         """For each variable of `env` its name, and something that changes with its value but does not tell it."""
@@ -88,7 +101,7 @@ class ComposeRollout(pulumi.ComponentResource):
             return []
         # Made once and kept in the state, encrypted: whoever reads the fingerprints cannot try values.
         key = pulumi.Stash(
-            f"{self._name}-env-key",
+            f"{self._name}{ENVIRONMENT_KEY}",
             input=pulumi.Output.secret(secrets.token_hex(32)),
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["input"]),
         ).output
@@ -165,6 +178,7 @@ class ComposeRollout(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=depends_on,
+                hooks=self._notices.hooks(step),
                 # A changed key, program or timeout alone would run this one step again, outside the chain.
                 ignore_changes=["connection", "create", "stdin", "addPreviousOutputInEnv"],
             ),

@@ -75,11 +75,18 @@ def specification(settings: Settings, server: ServerSettings, compose_file: str 
     It changes with the keys that are marked so, and must not change with Relève's own version: keys are named by their
     last word.
     """
-    values = [("composeFile", compose_file), *_marked(settings.model_copy(update={"servers": (server,)}))]
+    named = {"composeFile": compose_file, **specified(settings, server)}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+
+
+def specified(settings: Settings, server: ServerSettings) -> dict[str, Any]:
+    """The keys that make a rollout on `server` another one, by their last word, and their values as JSON has them."""
+    values = list(_marked(settings.model_copy(update={"servers": (server,)})))
     named = dict(values)
     if len(named) != len(values):
         raise ValueError(f"two keys of the same name: {sorted(name for name, _ in values)}")
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()
+    plain: dict[str, Any] = json.loads(json.dumps(named))
+    return plain
 
 
 def _marked(settings: BaseModel) -> Iterator[tuple[str, Any]]:

@@ -142,7 +142,8 @@ def _set(key: Key) -> str:
     """What sets the key to its example, as words after `pulumi config set`."""
     path, options, more = key.path.replace("[]", "[0]"), [], ""
     value = key.field.examples[0] if key.field.examples else None
-    secret = key.kind.type is SecretStr
+    items = get_args(key.kind.type)[:1] if get_origin(key.kind.type) is tuple else (key.kind.type,)
+    secret = any(Kind.of(item).type is SecretStr for item in items)
     if isinstance(value, dict):
         name, value = next(iter(value.items()))
         path += f'["{name}"]' if "." in name else f".{name}"

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
+from configuration.events import Event
 from configuration.rules import Level, Rule
 from configuration.values import (
     AbsolutePath,
@@ -28,6 +29,7 @@ from configuration.values import (
     Label,
     LabelName,
     Login,
+    NotificationUrl,
     Password,
     Platform,
     Port,
@@ -88,6 +90,9 @@ DEFAULT_TIMEOUTS: Mapping[StepName, int] = {
     StepName.TASK: 1800,
     StepName.PUBLISH: 300,
     StepName.PURGE: 300,
+    StepName.FACTS: 60,
+    StepName.RESTORE: 1800,
+    StepName.REHEARSE: 3600,
 }
 """Seconds. Generous for a small server on a slow line: Fab-manager's image is over 1 GB, its assets take minutes."""
 
@@ -119,6 +124,11 @@ def _limited_steps(value: Mapping[StepName, int]) -> None:
             raise ValueError(f"how long `{step}` may take is health.timeout")
     if StepName.AFTER_UP in value:
         raise ValueError("how long each command of app.afterUp may take is app.stepTimeouts.task")
+
+
+def _events(value: tuple[object, ...]) -> None:
+    if len(set(value)) != len(value):
+        raise ValueError("names an event twice")
 
 
 def _one_server(value: tuple[object, ...]) -> None:
@@ -552,6 +562,25 @@ class ServerSettings(_Settings):
     )
 
 
+class NotifySettings(_Settings):
+    """Who is told of rollouts."""
+
+    urls: Annotated[tuple[NotificationUrl, ...], Field(strict=False)] = Field(
+        (),
+        description="where to: Apprise URLs, for example of an e-mail account, Matrix, Slack, Telegram, ntfy, or a "
+        "webhook (https://github.com/caronc/apprise). They hold passwords: set each with `--secret`",
+        examples=[["mailtos://user:password@example.org"]],
+    )
+    on: Annotated[
+        tuple[Annotated[Event, Field(strict=False)], ...], Field(strict=False), check(_events, uniqueItems=True)
+    ] = Field(
+        tuple(Event),
+        description="of what: `released`, `failed` (and nothing was changed, or what was could not be put back), "
+        "`restored` (a rollout failed, and the old release serves again), `drift` (found by `./releve drift --notify`)",
+        examples=[["failed", "restored"]],
+    )
+
+
 class Settings(_Settings):
     """The whole configuration of a stack."""
 
@@ -580,4 +609,5 @@ class Settings(_Settings):
         "compiles nothing",
         examples=[5],
     )
+    notify: NotifySettings = NotifySettings()
     servers: Annotated[tuple[ServerSettings, ...], Field(strict=False), check(_one_server, minItems=1, maxItems=1)]

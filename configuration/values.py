@@ -141,6 +141,11 @@ def _private_key(value: SecretStr) -> None:
         raise ValueError("is not a private key: expected the text of the file, not its path")
 
 
+def _notification_url(value: SecretStr) -> None:
+    if not re.fullmatch(r"[a-z0-9]+://\S+", value.get_secret_value()):
+        raise ValueError("expected an Apprise URL, for example mailtos://user:password@example.org")
+
+
 def _password(value: SecretStr) -> None:
     if not re.fullmatch(r"[^\x00-\x1f\x7f]+", value.get_secret_value()):
         raise ValueError("expected one line of text, not empty")
@@ -225,6 +230,7 @@ ArgumentName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a build argum
 LabelName = Annotated[str, matching(r"[a-z0-9]+([._/-][a-z0-9]+)*", "a label's name in lower case")]
 RegularExpression = Annotated[Text, check(_regular_expression), Called("regular expression", "regular expressions")]
 Password = Annotated[SecretStr, check(_password)]
+NotificationUrl = Annotated[SecretStr, check(_notification_url), Called("address", "addresses")]
 ServerName = Annotated[
     str,
     matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", "up to 63 letters, digits, '.', '_' and '-'"),

@@ -1,1 +1,1 @@
-"""What people run beside pulumi, with the configuration of a stack: `python -m operations.NAME --stack STACK`."""
+"""What people do beside `pulumi preview` and `pulumi up`: the commands of ./releve, one a file."""

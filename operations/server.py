@@ -1,8 +1,7 @@
-"""The server of a stack, reached as its rollouts reach it: same user, same keys, same checks."""
+"""A server of a stack, reached as its rollouts reach it: same user, same keys, same checks."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import subprocess
@@ -10,16 +9,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from configuration.load import load as validated
 from configuration.tree import JumpSettings, ServerSettings, Settings
 from errors import ReleaseError
+from operations.stack import PROJECT
+from release import steps
 from release.program import Program
-from server import request
+from release.reference import ImageReference
+from server import facts, request
+from server.facts import Facts
 from server.request import Request, StepName
 
-PROJECT = Path(__file__).resolve().parent.parent
 CONNECT_TIMEOUT = 10
 """Seconds."""
+NOT_REACHED = 255
+"""ssh's own status: the server was not reached, or is not the one whose hostKey is configured."""
 
 IF_THERE = 'test -d "$1" || { echo "$3" >&2; exit 1; }; exec python3 -I "$1" "$2"'
 """A script of the server's shell; its arguments are the program's directory, the step, and what is said without it."""
@@ -28,21 +31,31 @@ error: the program of this checkout is not on the server. To bring it there: pul
 Where that has nothing to do: pulumi up --replace '**-install'"""
 
 
-def load(stack: str) -> Settings:
-    """The configuration of a stack, secrets included, as pulumi gives it out.
+class NotReached(ReleaseError):
+    """The server was not reached. is_another: what answered has another host key."""
 
-    Raises ReleaseError when there is no such stack, or when its configuration cannot be used.
+    def __init__(self, message: str, *, is_another: bool) -> None:
+        super().__init__(message)
+        self.is_another = is_another
+
+
+def ask(settings: Settings, server: ServerSettings, image: ImageReference | None) -> Facts:
+    """What the server says of the project; nothing is changed there, and Relève need not have been there before.
+
+    image: that was released last, or None
+    Raises NotReached; ReleaseError where the server cannot say it.
     """
-    command = ("pulumi", "config", "--stack", stack, "--json", "--show-secrets")
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    program = Program.read(PROJECT / "server")
+    asked = steps.request_of(StepName.FACTS, settings, server, image=image)
+    text = program.install_input(asked, StepName.FACTS)
+    done = _finished(server, program.install_command(), text)
+    if done.returncode == NOT_REACHED:
+        is_another = "Host key verification failed" in done.stderr or "IDENTIFICATION HAS CHANGED" in done.stderr
+        why = "it has another host key than servers[].hostKey" if is_another else done.stderr.strip()
+        raise NotReached(f"the server {server.name} ({server.host}) cannot be reached: {why}", is_another=is_another)
     if done.returncode != 0:
-        raise ReleaseError(f"the configuration of the stack {stack} cannot be read: {done.stderr.strip()}")
-    entries = json.loads(done.stdout)
-    values = {
-        key: json.dumps(entry["objectValue"]) if "objectValue" in entry else str(entry["value"])
-        for key, entry in entries.items()
-    }
-    return validated(values, PROJECT / f"Pulumi.{stack}.yaml")
+        raise ReleaseError(f"the server {server.name} cannot say what there is: {done.stderr.strip()}")
+    return facts.load(done.stdout)
 
 
 def run_step(server: ServerSettings, step: StepName, asked: Request) -> int:
@@ -52,14 +65,29 @@ def run_step(server: ServerSettings, step: StepName, asked: Request) -> int:
     return run(server, command, request.dump(asked))
 
 
-def run(server: ServerSettings, command: Sequence[str], stdin: str = "") -> int:
+def run(server: ServerSettings, command: Sequence[str], stdin: str | None = "", *, terminal: bool = False) -> int:
     """Runs a command on the server, its words as they are; its output is this program's. Returns its exit status.
 
-    255 is ssh's own: the server was not reached, or is not the one whose hostKey is configured.
+    stdin:    what it reads; None: this program's own
+    terminal: it gets one
+    The status is NOT_REACHED where the server was not reached.
     """
     with tempfile.TemporaryDirectory(prefix="releve-") as directory:
-        words = ssh_command(server, Path(directory))
-        return subprocess.run((*words, shlex.join(command)), input=stdin.encode(), check=False).returncode
+        words = [*ssh_command(server, Path(directory)), *(["-t"] if terminal else [])]
+        given = None if stdin is None else stdin.encode()
+        return subprocess.run((*words, shlex.join(command)), input=given, check=False).returncode
+
+
+def in_directory(directory: str, *command: str) -> tuple[str, ...]:
+    """The command, run in a directory of the server."""
+    return ("sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", directory, *command)
+
+
+def _finished(server: ServerSettings, line: str, stdin: str) -> subprocess.CompletedProcess[str]:
+    """A command line of the server's shell that has ended, with what it printed."""
+    with tempfile.TemporaryDirectory(prefix="releve-") as directory:
+        words = (*ssh_command(server, Path(directory)), line)
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, errors="replace", check=False)
 
 
 def ssh_command(server: ServerSettings, directory: Path) -> tuple[str, ...]:

@@ -70,12 +70,12 @@ class Program:
         """The command line that checks a server and installs the program there; it reads `install_input`."""
         return f"sh -c '{INSTALL}'"
 
-    def install_input(self, asked: Request) -> str:
-        """Three lines: what unpacks the program, the request, and the program.
+    def install_input(self, asked: Request, step: StepName = StepName.INSTALL) -> str:
+        """Three lines: what unpacks the program and runs a step of it, the request, and the program.
 
         On standard input: an argument or a variable would not do, as Linux limits each to 128 KiB (MAX_ARG_STRLEN).
         """
-        bootstrap = f"exec({self.bootstrap!a}); start({self.sha256!r})"
+        bootstrap = f"exec({self.bootstrap!a}); start({str(step)!r}, {self.sha256!r})"
         archive = base64.b64encode(zlib.compress(self.content, 9)).decode()
         return f"{bootstrap}\n{request.dump(asked)}\n{archive}\n"
 

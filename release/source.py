@@ -31,6 +31,9 @@ LFS_POINTER = "^version https://git-lfs.github.com/spec/v1$"
 AS_COMMITTED = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.attributesFile=/dev/null")
 """Settings of whoever exports that would make another context of the same commit; the repository's own stay."""
 
+OTHER_REPOSITORY = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX"})
+"""Variables by which git would look elsewhere than in the checkout."""
+
 LABELLED = "releve-labelled"
 """The stage that is added to the Dockerfile where one of its stages is the target, to label that one."""
 
@@ -61,6 +64,12 @@ class Source:
     labels: Mapping[str, str]
     fingerprint: str
     warnings: tuple[str, ...]
+
+    @property
+    def described(self) -> str:
+        """The commit, in a few words."""
+        revision = self.labels.get("org.opencontainers.image.revision", "")
+        return f"commit {revision[:12] or self.tree[:12]} of {self.checkout.name}"
 
     @property
     def labelled_target(self) -> str | None:
@@ -313,8 +322,10 @@ def _command(path: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    # Its messages in English, whatever the operator's language; and no attributes that are this machine's.
-    return {**os.environ, "LC_ALL": "C", "GIT_ATTR_NOSYSTEM": "1"}
+    # Its messages in English, whatever the operator's language; no attributes that are this machine's; and no other
+    # repository, which a hook of git's own, that runs this, would name.
+    own = {name: value for name, value in os.environ.items() if name not in OTHER_REPOSITORY}
+    return {**own, "LC_ALL": "C", "GIT_ATTR_NOSYSTEM": "1"}
 
 
 _UNTRUSTED = re.compile(r"(?:dubious ownership in repository at|unsafe repository \() ?'([^']*)'")

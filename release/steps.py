@@ -56,15 +56,18 @@ def request_of(
     image: ImageReference | None = None,
     delivery: Delivery | None = None,
     actor: str = "",
+    restored: str | None = None,
 ) -> Request:
     """What a step is asked to do.
 
     image:    of the release, with its tag and digest; None: the step is about none
     delivery: what goes with the release; `pull` alone gets it, the others are told which one it is
     actor:    who rolls out
+    restored: the dump to restore, by the name of its file
     """
     app, backup = settings.app, settings.backup
-    delivery, is_pull = delivery or Delivery(), step is StepName.PULL
+    # A rehearsal prepares and pulls as well.
+    delivery, is_pull = delivery or Delivery(), step in (StepName.PULL, StepName.REHEARSE)
     account = registry.account(settings.registry) if is_pull and image else None
     return Request(
         directory=app.directory,
@@ -98,6 +101,7 @@ def request_of(
         maintenance_page=app.maintenance_page,
         downtime_budget=app.downtime_budget,
         keep_releases=settings.keep_releases,
+        backup=restored,
     )
 
 

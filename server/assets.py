@@ -14,6 +14,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from server.asking import Asking
 from server.commands import Docker
 from server.containers import Mount, OneOffs, containers_from, listing, mount_option
 from server.in_container import in_container
@@ -71,8 +72,7 @@ def compile_assets(run: Run, docker: Docker, candidate: Candidate) -> None:
     overlay = run.scratch / "staging.json"
     overlay.write_text(json.dumps({"services": {run.request.web: service}}))
     compose = candidate.compose.with_file(overlay)
-    oneoffs = OneOffs.of(run.request)
-    if oneoffs.run(docker, compose, "compile", *oneoffs.command(run.request.web, assets.precompile)) != 0:
+    if Asking(run, compose, candidate.project).ask(docker, "compile", assets.precompile) != 0:
         raise docker.failure(f"The command failed: {' '.join(assets.precompile)}", "Nothing was stopped.")
 
 
@@ -127,18 +127,24 @@ def _mounts_file(run: Run, assets: str) -> Path:
     return directory_of(run) / f"mounts-{assets}"
 
 
-def publish(run: Run, docker: Docker, assets: str, directory: Path, image: str = "") -> bool:
+def publish(
+    run: Run, docker: Docker, assets: str, directory: Path, *, image: str = "", over: Sequence[Path] = ()
+) -> bool:
     """Puts a release's assets, kept in `directory`, where the application finds them; whether that succeeded.
 
     assets: those of the release of this run, whose mounts are known
     image:  whose programs do it; by default the release's
+    over:   the assets of other releases; only what these have replaced is put back, and manifests
     """
     # What was purged last is not the whole truth any more.
     purged = run.state / "purged"
     if purged.exists() and str(directory) not in purged.read_text().splitlines():
         purged.unlink()
     _note_published(run, directory)
-    return _in_volumes(run, docker, assets, "publish", mounted=_mounted(run, directory, "/releve"), image=image)
+    mounted = _mounted(run, directory, "/releve")
+    for number, other in enumerate(over):
+        mounted += _mounted(run, other, f"/releve/over/{number}")
+    return _in_volumes(run, docker, assets, "publish", mounted=mounted, image=image)
 
 
 def purge(run: Run, docker: Docker, assets: str, release: str, image: str = "") -> bool:

@@ -1,8 +1,9 @@
-"""The beginning of `install`: what a server's Python runs first, before it is known to be one that fits.
+"""The beginning of `install`, and of what is asked of a server that may have no program: what its Python runs first.
 
-release/program.py sends this file as the first line of standard input; the request is the second, and the archive of
-the program the third. Everything here is valid in any Python 3, so that an old one can say what is missing. Nothing is
-written before that is known, and then only into a directory of its own, which is gone at the end.
+Before it is known to be one that fits. release/program.py sends this file as the first line of standard input; the
+request is the second, and the archive of the program the third. Everything here is valid in any Python 3, so that an
+old one can say what is missing. Nothing is written before that is known, and then only into a directory of its own,
+which is gone at the end.
 """
 
 import base64
@@ -19,8 +20,8 @@ from pathlib import Path
 OLDEST = (3, 9)
 
 
-def start(sha256: str) -> None:
-    """Lets the program install itself, and ends with its status.
+def start(step: str, sha256: str) -> None:
+    """Runs a step of the program that arrives, and ends with its status.
 
     sha256: of the archive, before it was compressed
     """
@@ -30,10 +31,10 @@ def start(sha256: str) -> None:
     # A connection that ends is no reason to stop half way; and whoever ends this gets what was written removed.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    sys.exit(_install(files, sha256[:12], request))
+    sys.exit(_run(step, files, sha256[:12], request))
 
 
-def _install(files: "dict[str, str]", name: str, request: str) -> int:
+def _run(step: str, files: "dict[str, str]", name: str, request: str) -> int:
     # The copies that stay get the modes of these files.
     os.umask(0o077)
     directory = tempfile.mkdtemp(prefix="releve-")
@@ -48,7 +49,7 @@ def _install(files: "dict[str, str]", name: str, request: str) -> int:
         sys.path.insert(0, str(program))
         from server.program import main  # noqa: PLC0415 - it has only just come to be there
 
-        return main(["install"], request, program)
+        return main([step], request, program)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

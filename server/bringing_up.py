@@ -47,7 +47,8 @@ def start_missing(run: Run, docker: Docker, project: Project, compose: Compose, 
         # What does not exist yet cannot be recreated by this.
         # For Compose, one that has ended well is none to wait for.
         wait = () if project.may_have_ended(service) else ("--wait",)
-        if docker.run(*compose.words("up", "-d", "--no-recreate", *wait, service), stdin=compose.stdin) != 0:
+        words = ("up", "-d", *project.without_asking, "--no-recreate", *wait, service)
+        if docker.run(*compose.words(*words), stdin=compose.stdin) != 0:
             # Not left as one that somebody has stopped: the next run starts it anew, with what it lacked.
             cleaning = docker.cleaning_up()
             for words in (("logs", "--no-color", "--tail", "50", service), ("rm", "--stop", "--force", service)):
@@ -71,9 +72,10 @@ def run_one_shots(run: Run, project: Project) -> None:
     others = project.independent_of((*run.request.services, *project.along))
     missing = [name for name in others if not there.of(name) and not project.is_optional(name)]
     if missing:
-        docker.must("compose", "up", "-d", "--no-recreate", *missing, failing=f"{' '.join(missing)} cannot be started.")
+        words = ("up", "-d", *project.without_asking, "--no-recreate", *missing)
+        docker.must("compose", *words, failing=f"{' '.join(missing)} cannot be started.")
     # Made anew alone: `up` would recreate what they need, too.
-    for words in (("rm", "--stop", "--force"), ("create", "--no-recreate")):
+    for words in (("rm", "--stop", "--force"), ("create", *project.without_asking, "--no-recreate")):
         docker.must("compose", *words, *names, failing=f"The containers of {' '.join(names)} cannot be made anew.")
     there = listing(docker, project.name)
     for name in names:
@@ -169,11 +171,11 @@ def _up(run: Run, docker: Docker, project: Project, *what: str) -> bool:
     stopped.
     """
     if project.starts_at_once(run.request.services):
-        if docker.run("compose", "create", *what) != 0:
+        if docker.run("compose", "create", *project.without_asking, *what) != 0:
             return False
         if start_created(run, docker, project, [word for word in what if not word.startswith("--")]):
             return True
-    return docker.run("compose", "up", "-d", *what) == 0
+    return docker.run("compose", "up", "-d", *project.without_asking, *what) == 0
 
 
 def start_created(run: Run, docker: Docker, project: Project, services: Sequence[str] = ()) -> bool:

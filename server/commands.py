@@ -102,7 +102,7 @@ class Docker:
     def run(self, *words: str, stdin: bytes | IO[bytes] = b"", stdout: IO[bytes] | None = None) -> int:
         """Runs a command; what it prints goes into the log, or its stdout into a file. Returns its status."""
         self.output.note(["docker", *words])
-        with self.output.opened() as log:
+        with self.output.opened() as log, self.output.waiting(self.phase.name, self.output.last_line):
             return self._run(words, stdin, stdout or log, log).status
 
     def ask(self, *words: str, stdin: bytes = b"") -> Answer:

@@ -52,13 +52,24 @@ def newest_dumps(state: Path) -> list[Path]:
     return [dump for dump in dumps if dump.name[:_TIME] == dumps[-1].name[:_TIME]]
 
 
-def _keep_newest(state: Path, count: int) -> None:
+def keep_newest(state: Path, count: int) -> None:
     """Removes all but the newest dumps; those that were made together are one."""
     dumps = sorted((state / "backups").glob(_DUMPS))
     kept = sorted({dump.name[:_TIME] for dump in dumps})[-count:]
     for dump in dumps:
         if dump.name[:_TIME] not in kept:
             dump.unlink()
+
+
+def dumps_named(state: Path, name: str) -> list[Path]:
+    """The dump with this file name, and those that were made together with it."""
+    if not (state / "backups" / name).is_file():
+        return []
+    return [dump for dump in sorted((state / "backups").glob(_DUMPS)) if _made_with(dump.name, name)]
+
+
+def _made_with(one: str, other: str) -> bool:
+    return one[:_TIME] == other[:_TIME]
 
 
 def remove_unfinished_dumps(state: Path) -> None:
@@ -118,8 +129,11 @@ class Database:
                 raise docker.failure(f"pg_dump cannot read the database '{facts.name}'.", SET)
         return cls(run, server, tuple(facts.name for facts in found))
 
-    def dump(self, docker: Docker, compose: Compose, label: str) -> list[Dump]:
-        """Makes dumps of all that only their owner can read, and has each read back. Raises Failure."""
+    def dump(self, docker: Docker, compose: Compose, label: str, *, keeps_all: bool = False) -> list[Dump]:
+        """Makes dumps of all that only their owner can read, and has each read back. Raises Failure.
+
+        keeps_all: the oldest stay, too
+        """
         run, backups = self.run, self.run.state / "backups"
         backups.mkdir(exist_ok=True)
         remove_unfinished_dumps(run.state)
@@ -139,7 +153,8 @@ class Database:
             _part(dump).rename(dump.file)
             of = f"the database '{dump.database}'" if dump.database else "the database"
             run.say(f"dumped {of} to .releve/backups/{dump.file.name}, {dump.file.stat().st_size // 1024} KiB")
-        _keep_newest(run.state, run.request.database.keep)
+        if not keeps_all:
+            keep_newest(run.state, run.request.database.keep)
         return dumps
 
     def _dump_one(self, docker: Docker, compose: Compose, name: str, part: Path) -> None:

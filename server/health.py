@@ -205,6 +205,12 @@ def require_running(run: Run, docker: Docker, watch: Watch) -> None:
 
 def await_health(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str]) -> None:
     """Waits until each of the web service's containers answers as wanted; not longer than those watched run."""
+    with run.output.waiting(f"waiting for '{run.request.web}' to answer", lambda: gate.problem):
+        _await_answer(run, docker, gate, watch, web)
+    _check_pages(run, docker, gate, web)
+
+
+def _await_answer(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str]) -> None:
     ask_by = 0.0
     while True:
         next_question = time.monotonic() + POLL
@@ -213,7 +219,7 @@ def await_health(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequen
             if time.monotonic() >= ask_by:
                 ask_by = time.monotonic() + 1
             if gate.is_answered_by(docker, web):
-                return _check_pages(run, docker, gate, web)
+                return
         if docker.phase.is_over:
             message = f"'{run.request.web}' does not answer as it should: {gate.problem}."
             raise failure_with_logs(run, docker, message, *watch.tried)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 from server import proxies, releases
 from server.bringing_up import await_end, start_missing, without_orphans
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
 from server.others import tell_left_behind
-from server.placement import put_environment_in_place, put_in_place, require_in_place
+from server.placement import own_compose, put_environment_in_place, put_in_place, require_in_place
 from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
 from server.run import Run
 
+COMPILED = "compiled"
+"""The file of the periods in which assets were compiled."""
+_PERIOD = re.compile(r"[0-9]+-[0-9]+")
 STOPPED = """The services are stopped, and the Compose file names the new image. Fix the cause and run `pulumi up`
 again, or set the tag back and run it: that brings the previous release up."""
 
@@ -29,23 +35,37 @@ def stop(run: Run) -> None:
 
 
 def purge_assets(run: Run) -> None:
-    """Empties the asset directories."""
-    require_in_place(run, run.docker)
-    paths = run.request.assets.paths
-    # As root: the files belong to whoever compiled them. The directory itself stays, and keeps its owner.
-    words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", in_container("empty"), "sh", *paths)
-    if OneOffs.of(run.request).run(run.docker, Compose(run.directory), "purge-assets", *words) != 0:
+    """Removes what was compiled here before. What else is in these directories, uploads for one, stays."""
+    compose, paths = own_compose(run, require_in_place(run, run.docker)), run.request.assets.paths
+    program = f"periods='{' '.join(_periods(run))}'\n{in_container('compiled')}"
+    # As root: the files belong to whoever compiled them.
+    words = ("--user", "0:0", "--entrypoint", "sh", run.request.web, "-c", program, "sh", *paths)
+    if OneOffs.of(run.request).run(run.docker, compose, "purge-assets", *words) != 0:
         raise run.docker.failure("The assets cannot be removed.", STOPPED)
-    run.say(f"emptied {' '.join(paths)}")
+    (run.state / COMPILED).unlink(missing_ok=True)
+    run.say(f"removed what was compiled before from {' '.join(paths)}")
+
+
+def _periods(run: Run) -> list[str]:
+    """Those in which assets were compiled since they were last removed, as START-END in seconds since 1970."""
+    file = run.state / COMPILED
+    return [line for line in file.read_text().splitlines() if _PERIOD.fullmatch(line)] if file.exists() else []
 
 
 def precompile(run: Run) -> None:
     """Compiles the assets in a container of the web service."""
-    compose = Compose(run.directory)
-    start_missing(run, run.docker, require_in_place(run, run.docker), compose, STOPPED)
+    project = require_in_place(run, run.docker)
+    start_missing(run, run.docker, project, Compose(run.directory), STOPPED)
+    compose = own_compose(run, project)
     command, oneoffs = run.request.assets.precompile, OneOffs.of(run.request)
-    words = oneoffs.command(run.request.web, command)
-    if oneoffs.run(run.docker, compose, "precompile", *words) != 0:
+    words, began = oneoffs.command(run.request.web, command), int(time.time())
+    try:
+        status = oneoffs.run(run.docker, compose, "precompile", *words)
+    finally:
+        # Nobody uploads meanwhile, the services are stopped: what has changed in this time was compiled.
+        with (run.state / COMPILED).open("a") as file:
+            file.write(f"{began}-{int(time.time())}\n")
+    if status != 0:
         raise run.docker.failure(f"The command failed: {' '.join(command)}", STOPPED)
     run.say(f"done: {' '.join(command)}")
 
@@ -55,9 +75,9 @@ def up(run: Run) -> None:
     project = require_in_place(run, run.docker)
     docker = run.docker
     # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
-    words = ("compose", "up", "-d", *run.request.services)
+    words = ("compose", "up", "-d", *project.without_asking, *run.request.services)
     docker.must(*words, failing="The services cannot be started.", remedy=STOPPED)
-    words = ("compose", "up", "-d", *without_orphans(docker, project))
+    words = ("compose", "up", "-d", *project.without_asking, *without_orphans(docker, project))
     docker.must(*words, failing="The project cannot be brought up as a whole.", remedy=STOPPED)
     run.say("the project is up")
 
@@ -72,8 +92,9 @@ def verify(run: Run) -> None:
         await_end(docker, name, there.of(name), STOPPED)
     web = there.of(run.request.web)
     await_health(run, docker, Gate.of(run), watch, web)
+    docker = run.begin(StepName.VERIFY)
     known = proxies.tell(run, docker, proxies.find(run, docker, web[0]), web[0])
-    seen = look(run, run.begin(StepName.VERIFY), unknown_before(run, docker), known, at_page=False)
+    seen = look(run, docker, unknown_before(run, docker), known, at_page=False)
     releases.forget_live(run)
     releases.record(run, "released")
     health = run.request.health

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from server.asking import Asking
 from server.commands import Docker
 from server.containers import Compose, OneOffs
 from server.database import newest_dumps
 from server.errors import Failure, Refusal
 from server.output import COLOURS
-from server.releases import directory_of, schema
+from server.releases import directory_of, note_migration, schema
 from server.request import Migrations, Strategy
 from server.run import Run, read_line, replace_file
 
@@ -108,13 +108,13 @@ def state_of(databases: Sequence[Migrated], *, lacking: bool, compatible: bool) 
     return State.AHEAD if ahead else State.NONE
 
 
-def pending(run: Run, docker: Docker, compose: Compose) -> Sequence[Migrated] | None:
+def pending(run: Run, docker: Docker, asking: Asking) -> Sequence[Migrated] | None:
     """The databases that the application names, where the release has migrations that one of them lacks, or None.
 
     Asked of the new image, before anything changes. Raises Refusal where the release cannot work with the database as
     it is, Failure where that cannot be told.
     """
-    state, databases = _ask(run, docker, compose)
+    state, databases = _ask(run, docker, asking)
     if state is State.PENDING:
         if run.request.strategy is Strategy.ROLLING and run.request.database.migrations is not Migrations.COMPATIBLE:
             raise Refusal(
@@ -142,22 +142,22 @@ def need_not_ask(run: Run, current: str) -> bool:
     return known and read_line(directory / "schema") == schema(run.state) and not run.transaction.exists()
 
 
-def _ask(run: Run, docker: Docker, compose: Compose) -> tuple[State, Sequence[Migrated]]:
+def _ask(run: Run, docker: Docker, asking: Asking) -> tuple[State, Sequence[Migrated]]:
     if not run.request.database.pending:
-        return _ask_rails(run, docker, compose)
-    status, _ = _answer(run, docker, compose, *run.request.database.pending)
+        return _ask_rails(run, docker, asking)
+    status, _ = _answer(run, docker, asking, *run.request.database.pending)
     if status not in (NONE, PENDING):
         raise _unknown(docker, status, "app.pending")
     return State.PENDING if status == PENDING else State.NONE, ()
 
 
-def _ask_rails(run: Run, docker: Docker, compose: Compose) -> tuple[State, Sequence[Migrated]]:
-    status, said = _answer(run, docker, compose, *_RAILS, _STATUS)
+def _ask_rails(run: Run, docker: Docker, asking: Asking) -> tuple[State, Sequence[Migrated]]:
+    status, said = _answer(run, docker, asking, *_RAILS, _STATUS)
     databases, lacking = migrated(said), lacks_table(said)
     if status != 0 and not lacking:
         raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
     if lacking and not databases:
-        databases = _ask_for_each(run, docker, compose)
+        databases = _ask_for_each(run, docker, asking)
     state = state_of(databases, lacking=lacking, compatible=run.request.database.migrations is Migrations.COMPATIBLE)
     if state is State.UNKNOWN:
         raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
@@ -165,23 +165,31 @@ def _ask_rails(run: Run, docker: Docker, compose: Compose) -> tuple[State, Seque
     return state, databases
 
 
-def _ask_for_each(run: Run, docker: Docker, compose: Compose) -> tuple[Migrated, ...]:
+def _ask_for_each(run: Run, docker: Docker, asking: Asking) -> tuple[Migrated, ...]:
     """Where the first database has no table, Rails says nothing of those after it. Where it is the only one, none."""
-    _, tasks = _answer(run, docker, compose, "bundle", "exec", "rake", "--tasks", _STATUS)
+    _, tasks = _answer(run, docker, asking, "bundle", "exec", "rake", "--tasks", _STATUS)
     found: list[Migrated] = []
     for name in _STATUS_OF_ONE.findall(tasks):
-        status, said = _answer(run, docker, compose, *_RAILS, f"{_STATUS}:{name}")
+        status, said = _answer(run, docker, asking, *_RAILS, f"{_STATUS}:{name}")
         if status != 0 and not lacks_table(said):
             raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}:{name}")
         found += migrated(said)
     return tuple(found)
 
 
-def _answer(run: Run, docker: Docker, compose: Compose, *command: str) -> tuple[int, str]:
+def status_of(run: Run, docker: Docker, asking: Asking) -> str:
+    """What Rails says of its migrations, with all that is printed around it. Raises Failure."""
+    status, said = _answer(run, docker, asking, *_RAILS, _STATUS)
+    if status != 0:
+        raise _unknown(docker, status, f"{' '.join(_RAILS)} {_STATUS}")
+    return said
+
+
+def _answer(run: Run, docker: Docker, asking: Asking, *command: str) -> tuple[int, str]:
     """The status of a command of the new image, and all that it, or the entrypoint, prints."""
-    before, oneoffs = run.output.log.stat().st_size, OneOffs.of(run.request)
+    before = run.output.log.stat().st_size
     with (run.scratch / "answer").open("w+b") as file:
-        status = oneoffs.run(docker, compose, "pending", *oneoffs.command(run.request.web, command), stdout=file)
+        status = asking.ask(docker, "pending", command, stdout=file)
         file.seek(0)
         said = file.read()
     errors = run.output.logged(before)
@@ -219,11 +227,6 @@ def _note_older_schema(run: Run) -> None:
     directory = directory_of(run)
     if (directory / "live").exists() and read_line(directory / "schema") != schema(run.state):
         note_migration(run)
-
-
-def note_migration(run: Run) -> None:
-    """The database is another one from now on, whatever happens."""
-    replace_file(run.state / "schema", f"{run.image.release}-{int(time.time())}\n")
 
 
 def _refuse_newer_database(run: Run) -> None:

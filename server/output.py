@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,10 @@ LONGEST = 500
 """Bytes of a line of an error: the SSH plugin hangs at a line over 64 KiB, and nobody reads so much."""
 TAIL = 60
 """Lines of the log that an error shows."""
+EVERY = 5.0
+"""Seconds between two lines about something that takes long."""
+_LONGEST_STATE = 120
+"""Characters of what such a line says besides."""
 _LARGEST_TAIL = 8 << 20
 """Bytes at the end of the log in which these are looked for."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -51,6 +57,31 @@ class Output:
         now = time.monotonic()
         took, self._since = now - self._since, now
         _write(1, f"{self.step}: {self._shown(message)} ({took:.1f} s)\n")
+
+    @contextmanager
+    def waiting(self, what: str, state: Callable[[], str]) -> Iterator[None]:
+        """While this lasts, a line every few seconds tells whoever waits how long it has been, and how it stands."""
+        over, began = threading.Event(), time.monotonic()
+
+        def tell() -> None:
+            while not over.wait(EVERY):
+                told = "".join(fit(self._shown(state()).strip()))[:_LONGEST_STATE]
+                _write(1, f"{self.step}: {what}, {time.monotonic() - began:.0f} s so far{told and ': '}{told}\n")
+
+        threading.Thread(target=tell, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def last_line(self) -> str:
+        """Of the log: what the command at work said last."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(self.log_start, file.seek(0, os.SEEK_END) - (LONGEST << 3)))
+                return (file.read().decode(errors="ignore").rstrip().splitlines() or [""])[-1]
+        except OSError:
+            return ""
 
     def forget_time(self) -> None:
         """What has passed so far is not counted for the next line."""

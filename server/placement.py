@@ -13,7 +13,7 @@ from server import environment
 from server.commands import Docker, keep_newest
 from server.containers import Compose, project_answer
 from server.errors import Refusal
-from server.preparation import CANDIDATE, KEPT_COMPOSE_FILES, Candidate, find_files
+from server.preparation import CANDIDATE, KEPT_COMPOSE_FILES, Candidate, find_files, without_asking
 from server.project import Project
 from server.run import Run, file_timestamp
 
@@ -49,6 +49,15 @@ def put_environment_in_place(run: Run, candidate: Candidate) -> None:
     if candidate.environment is not None and not environment.is_in_place(run.directory, candidate.environment):
         environment.put_in_place(run.directory, run.state, candidate.environment)
         run.say(".env is that of the release")
+
+
+def own_compose(run: Run, project: Project) -> Compose:
+    """How Compose is asked for one-off containers of the project as it is."""
+    if not project.asking:
+        return Compose(run.directory)
+    files = find_files(run.request)
+    own = Compose(run.directory, files.compose, (files.override,) if files.override else ())
+    return without_asking(run.scratch, project, own)
 
 
 def replace_compose_file(content: bytes, compose: Path) -> None:

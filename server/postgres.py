@@ -97,8 +97,11 @@ class Postgres:
 
     def sql(self, docker: Docker, text: str, *options: str, database: str = "") -> Answer:
         """What SQL answers; the options are psql's."""
-        words = self._words('psql "$@"', database, *options)
-        return docker.ask(*words, stdin=text.encode())
+        return docker.ask(*self._words('psql "$@"', database, *options), stdin=text.encode())
+
+    def ask(self, docker: Docker, program: str) -> Answer:
+        """What a shell program prints, as `shell` runs it."""
+        return docker.ask(*self._words(program, ""))
 
     def shell(
         self,

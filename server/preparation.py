@@ -152,7 +152,8 @@ def prepare(run: Run, docker: Docker) -> Candidate:
         file.replace(release / "candidate.yml")
         _keep(asked, files, prepared, release)
     file = release / "candidate.yml"
-    return Candidate(files, file, delivery.environment, trial.compose(file), prepared)
+    compose = without_asking(run.scratch, prepared.project, trial.compose(file))
+    return Candidate(files, file, delivery.environment, compose, prepared)
 
 
 def check(run: Run, docker: Docker, scratch: Path) -> tuple[Files, dict[str, Any] | None]:
@@ -174,6 +175,15 @@ def check(run: Run, docker: Docker, scratch: Path) -> tuple[Files, dict[str, Any
         if environment.content(run.directory) is not None:
             raise
     return files, None
+
+
+def without_asking(scratch: Path, project: Project, compose: Compose) -> Compose:
+    """The same for one-off containers, whose images are there: `run` has no option with which no registry is asked."""
+    if not project.asking:
+        return compose
+    overlay = scratch / "pull-policy.json"
+    overlay.write_text(json.dumps({"services": {name: {"pull_policy": "missing"} for name in project.asking}}))
+    return compose.with_file(overlay)
 
 
 def refuse_unwritable(directory: Path) -> None:

@@ -13,6 +13,7 @@ all in .releve (mode 0700):
   backups/  dumps of the database                   history.jsonl  a line a rollout
   databases the application's, as it named them last
   left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
+  purged, compiled   what became of the assets last: assets.py, in_place.py
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main(arguments: list[str], text: str | None = None, program: Path | None = N
 
     arguments: the step's name
     text:      the request; by default it is on standard input
-    program:   for `install`: the directory in which this program was unpacked
+    program:   the directory in which this program was unpacked, where it was brought for this one step
     """
     _prepare_process()
     try:
@@ -67,10 +68,7 @@ def main(arguments: list[str], text: str | None = None, program: Path | None = N
         return 2
     output = Output(str(step), Path(os.devnull), keeps_log=False)
     try:
-        variables = _enter(request)
-        if step is StepName.INSTALL:
-            return _install(request, output, program, variables)
-        return _run(step, request, output, variables)
+        return _begin(step, request, output, program)
     except StepError as error:
         output.report(error)
     except Terminated as error:
@@ -113,6 +111,15 @@ def _terminate(number: int, _frame: Any) -> None:
     raise Terminated(number)
 
 
+def _begin(step: StepName, request: Request, output: Output, program: Path | None) -> int:
+    variables = _enter(request)
+    if step is StepName.INSTALL:
+        return _install(request, output, program, variables)
+    if step is StepName.FACTS:
+        return _tell_facts(request, output, variables)
+    return _run(step, request, output, variables)
+
+
 def _enter(request: Request) -> dict[str, str]:
     """Into the project's directory, without the variables that would make Compose take it for another project.
 
@@ -142,6 +149,15 @@ def _install(request: Request, output: Output, program: Path | None, variables: 
         phase = Phase.begin(str(StepName.INSTALL), request.limits[StepName.INSTALL])
         run = Run(StepName.INSTALL, request, output, Docker(output, phase), variables=variables)
         install(run, Path(scratch), program or Path())
+    return 0
+
+
+def _tell_facts(request: Request, output: Output, variables: dict[str, str]) -> int:
+    """Without the lock, and without a trace: nothing is written."""
+    from server import facts  # noqa: PLC0415 - as above
+
+    phase = Phase.begin(str(StepName.FACTS), request.limits[StepName.FACTS])
+    print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)))
     return 0
 
 
@@ -182,6 +198,8 @@ def _step(run: Run) -> None:
         return pull(run)
     if run.step is StepName.DUMP:
         return _dump(run)
+    if run.step in (StepName.RESTORE, StepName.REHEARSE):
+        return _recover(run)
     if run.request.strategy is Strategy.IN_PLACE:
         from server import in_place  # noqa: PLC0415
 
@@ -212,17 +230,26 @@ def _up(run: Run) -> None:
         staged.up(run, staged.Switch())
 
 
+def _recover(run: Run) -> None:
+    if run.step is StepName.RESTORE:
+        from server.restore import restore  # noqa: PLC0415
+
+        return restore(run)
+    from server.rehearse import rehearse  # noqa: PLC0415
+
+    return rehearse(run)
+
+
 def _dump(run: Run) -> None:
     """On demand."""
-    from server.containers import Compose  # noqa: PLC0415
     from server.database import Database  # noqa: PLC0415
     from server.migrations import named  # noqa: PLC0415
-    from server.placement import read_project  # noqa: PLC0415
+    from server.placement import own_compose, read_project  # noqa: PLC0415
 
     project = read_project(run, run.docker)
     docker = run.begin(StepName.DUMP)
     database = Database.find(run, docker, project, named(run, docker))
-    database.dump(docker, Compose(run.directory), "on-demand")
+    database.dump(docker, own_compose(run, project), "on-demand")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class Service:
     dependencies: the services that must be there before it starts → the condition
     optional:     those of them without which it starts as well
     once:         it says that Docker starts it again at most when it fails
+    asks:         it wants a registry to be asked, or the image to be built, whenever a container is made
     """
 
     image: str
@@ -27,6 +28,7 @@ class Service:
     post_start: bool = False
     optional: tuple[str, ...] = ()
     once: bool = False
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,19 @@ class Project:
     def runs(self, services: Sequence[str], image: str) -> bool:
         """Whether each of the services has this image."""
         return all(name in self.services and self.services[name].image == image for name in services)
+
+    @property
+    def asking(self) -> list[str]:
+        """The services that want a registry to be asked whenever a container is made."""
+        return [name for name, service in self.services.items() if service.asks]
+
+    @property
+    def without_asking(self) -> tuple[str, ...]:
+        """Options of `up` and `create` with which only images are pulled that are not there: a release brings its own.
+
+        Between `pull` and the new release the registry need not answer.
+        """
+        return ("--pull", "missing") if self.asking else ()
 
     def left_behind(self, services: Sequence[str], image: Image) -> list[tuple[str, str]]:
         """The other services, with their images, that stay on another image of the same repository."""
@@ -130,6 +145,7 @@ def _service(service: Mapping[str, Any]) -> Service:
         post_start=bool(service.get("post_start")),
         optional=tuple(name for name, how in dependencies.items() if (how or {}).get("required") is False),
         once=restarts_at_most_on_failure(service.get("restart")),
+        asks=service.get("pull_policy", "missing") not in ("missing", "if_not_present", "never"),
     )
 
 

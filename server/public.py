@@ -26,7 +26,7 @@ MOST_ASSETS = 200
 """Of a page: more are not asked for."""
 TICK = 0.1
 """Seconds between two looks whether the site answers, or whether its application still listens."""
-PATIENCE, SHORTEST_PATIENCE = 2.0, 1.0
+PATIENCE, SHORTEST_PATIENCE = 2.0, 0.6
 """Seconds that an answer may take: as long as the site answers, and from then on, unless it has taken longer before."""
 UNSEEN = "runs and answers on its own address, but was not seen through a proxy"
 """What is said of a release whose visitors may get something else."""
@@ -66,8 +66,8 @@ def look_before(run: Run, docker: Docker, proxies: Callable[[], Sequence[Proxy]]
         if answer:
             is_well = problem_of(answer, health.status, health.contains) is None
             home = _visit(docker, f"{url}/")
-            missing = frozenset(path for path, _ in _missing_assets(docker, home)) if home else frozenset[str]()
-            return Public(url, home.status if home else NO_ANSWER, answer.status, is_well, missing)
+            missing = _look_at_assets(docker, home)[0] if home else {}
+            return Public(url, home.status if home else NO_ANSWER, answer.status, is_well, frozenset(missing))
         run.say(f"notice: {health.url} cannot be reached from this server, so the release is not looked at through it")
     return Public(None, was_well=_is_well_through(run, docker, proxies()))
 
@@ -179,43 +179,41 @@ def _look_at_home_page(run: Run, docker: Docker, public: Public) -> bool:
     answer = _visit(docker, target)
     status = answer.status if answer else NO_ANSWER
     if answer is None or status // 100 != 2:  # noqa: PLR2004 - 2xx
-        if not _is_denied(status, public.status) or public.status // 100 == 2:  # noqa: PLR2004
+        is_known = _is_denied(status, public.status) and public.status // 100 != 2  # noqa: PLR2004
+        if answer is None or not (is_known or wait_of(answer)):
             raise failure_with_logs(run, docker, f"{target} answers {status or 'nothing'}.")
-        # As before: a site may ask for a password there, or have no page.
+        # As before: a site may ask for a password there, or have no page. Or it asks to be left alone.
         run.say(f"notice: {target} answers {status}, so no assets were looked at")
         return False
-    missing = _missing_assets(docker, answer)
-    if docker.phase.is_over:
-        raise docker.failure(f"{target} and the files that it names were not looked at in time.")
+    missing, asked = _look_at_assets(docker, answer)
     is_first = public.status // 100 != 2  # noqa: PLR2004
-    for path, found in missing:
+    for path, found in missing.items():
         # Of a first release only what it has made itself: pictures may have been missing all the time.
         if path in public.missing or (is_first and not path.partition("?")[0].endswith(MADE)):
             continue
         raise failure_with_logs(run, docker, f"The page {target} names {path}, which answers {found}.")
     if missing:
-        names = ", ".join(f"{path} ({found})" for path, found in missing[:3])
+        names = ", ".join(f"{path} ({found})" for path, found in list(missing.items())[:3])
         as_before = "" if is_first else "as before, "
         run.say(f"notice: {as_before}{len(missing)} files that {target} names do not answer: {names}")
-    run.say(f"{target} and its {len(_assets_of(answer)) - len(missing)} assets answer")
+    run.say(f"{target} and its {asked - len(missing)} assets answer")
     return True
 
 
-def _assets_of(answer: Answer) -> list[str]:
-    return page.asset_paths(answer.text, answer.url)[:MOST_ASSETS] if answer.is_html else []
-
-
-def _missing_assets(docker: Docker, answer: Answer) -> list[tuple[str, int | str]]:
-    """Those of a page's files that do not answer, and what they answer."""
-    origin = "/".join(answer.url.split("/")[:3])
-    missing: list[tuple[str, int | str]] = []
-    for path in _assets_of(answer):
+def _look_at_assets(docker: Docker, answer: Answer) -> tuple[dict[str, int | str], int]:
+    """Those of a page's files that do not answer → what they answer; and how many were asked for."""
+    origin, asked = "/".join(answer.url.split("/")[:3]), 0
+    missing: dict[str, int | str] = {}
+    for path in page.asset_paths(answer.text, answer.url)[:MOST_ASSETS] if answer.is_html else ():
         asset = _visit(docker, f"{origin}{path}")
-        if docker.phase.is_over:
-            break  # whether the others are there is not known
+        if asset and wait_of(asset):
+            break  # whether the others are there is not known: whoever serves them wants to be left alone
+        asked += 1
         if asset is None or asset.status != 200:  # noqa: PLR2004
-            missing.append((path, asset.status if asset else "nothing"))
-    return missing
+            missing[path] = asset.status if asset else "nothing"
+        if docker.phase.is_over:
+            break
+    return missing, asked
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,10 @@ def pull(run: Run) -> None:
         run.say(f"notice: {dependant}")
     missing = announce(run, docker, candidate, containers)
     _look_at_one_shots(run, docker, candidate.project)
+    others = [name for name in candidate.project.asking if name not in run.request.services]
+    if others:
+        names = " ".join(others)
+        run.say(f"notice: a release pulls or builds no newer image of {names}, whatever its pull_policy says")
     if run.request.strategy is Strategy.ROLLING:
         _require_memory(run, docker, candidate)
     name_release(run)
@@ -50,7 +54,7 @@ def pull(run: Run) -> None:
         keep_images(run, docker, found.containers, lambda image: _fetch(run, docker, image))
         adopt_assets(run, docker, candidate)
         _keep_found(run, docker, candidate, found)
-    _pull_image(run, docker)
+    pull_image(run, docker)
     for image in missing:
         _fetch(run, docker, image)
     fit_image(run, docker, candidate)
@@ -134,7 +138,8 @@ def _keep_found(run: Run, docker: Docker, candidate: Candidate, found: releases.
 # ------------------------------------------------------------------------------------------------------------ the image
 
 
-def _pull_image(run: Run, docker: Docker) -> None:
+def pull_image(run: Run, docker: Docker) -> None:
+    """Sees that the release's image is on this server, under its tag."""
     image = run.image
     if docker.ask("image", "inspect", "--format", "{{.Id}}", image.pinned).succeeded:
         run.say(f"{image} is here already")
@@ -159,7 +164,8 @@ def _fetch(run: Run, docker: Docker, image: str) -> None:
         failing=f"The image {image} cannot be pulled.",
         remedy=f"Nothing was stopped. If the registry refuses: {configured}run `{login}` on this server as {user()}.",
     )
-    run.say(f"pulled {image}")
+    size = docker.ask("image", "inspect", "--format", "{{.Size}}", image).text.strip()
+    run.say(f"pulled {image}" + (f", {int(size) >> 20} MiB" if size.isdigit() else ""))
 
 
 def _pull_with_login(run: Run, docker: Docker, image: str, login: str) -> None:

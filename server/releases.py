@@ -38,6 +38,9 @@ from server.preparation import Candidate
 from server.request import Image
 from server.run import Run, file_timestamp, read_line, replace_file, timestamp
 
+USUAL = 5
+"""Rollouts of which the next one's downtime is expected to be the median."""
+
 
 def directory_of(run: Run, name: str = "") -> Path:
     """Where a release is kept; that of the request by default."""
@@ -77,6 +80,11 @@ def require_live(run: Run) -> None:
 def schema(state: Path) -> str:
     """Names the last migration that was run here."""
     return read_line(state / "schema") or "none"
+
+
+def note_migration(run: Run) -> None:
+    """The database is another one from now on, whatever happens."""
+    replace_file(run.state / "schema", f"{run.image.release}-{int(time.time())}\n")
 
 
 # ------------------------------------------------------------------------------------------- what becomes of a release
@@ -146,14 +154,19 @@ def has_served(run: Run, candidate: Candidate) -> bool:
     return (directory_of(run) / f"served-{candidate.prepared.assets}").exists()
 
 
+def served(state: Path) -> list[str]:
+    """The names of the releases that have served here, the one that became live last first."""
+    lives = sorted((state / "releases").glob("*/live"), key=lambda live: live.stat().st_mtime_ns, reverse=True)
+    return [live.parent.name for live in lives]
+
+
 def prune(run: Run, docker: Docker) -> None:
     """Removes all but the newest releases that have served, the live one and the one before it."""
     releases = run.state / "releases"
-    names = sorted(path.name for path in releases.iterdir() if path.is_dir())
-    served = [name for name in names if (releases / name / "live").exists()]
-    served.sort(key=lambda name: (releases / name / "live").stat().st_mtime_ns, reverse=True)
-    kept = {*served[: run.request.keep_releases], linked(run.state, "current"), linked(run.state, "previous")}
-    for name in names:
+    kept = {
+        *served(run.state)[: run.request.keep_releases], linked(run.state, "current"), linked(run.state, "previous")
+    }  # fmt: skip
+    for name in sorted(path.name for path in releases.iterdir() if path.is_dir()):
         if name in kept:
             continue
         image = read_line(releases / name / "image")
@@ -176,11 +189,10 @@ def _needed_images(docker: Docker, kept: Sequence[Path]) -> set[str]:
 
 def _remove_image(run: Run, docker: Docker, text: str) -> None:
     """An image that this program has pulled, unless another release is the same; Docker refuses where it is in use."""
-    named, _, digest = text.partition("@")
+    image = Image.parse(text)
     kept = [read_line(path) for path in (run.state / "releases").glob("*/image")]
-    if any(other.endswith(f"@{digest}") for other in kept):
+    if image is None or any(other.endswith(f"@{image.digest}") for other in kept):
         return
-    image = Image(named.rpartition(":")[0], named.rpartition(":")[2], digest)
     for reference in (image.tagged, image.pinned):
         if (
             docker.ask("image", "inspect", "--format", "{{.Id}}", reference).succeeded
@@ -266,6 +278,7 @@ def record(run: Run, result: str, *, phase: str = "", previous: str = "", downti
         "digest": image.digest if image else "",
         "repository": image.repository if image else "",
         "previous": previous,
+        "strategy": str(run.request.strategy),
         "step": str(run.step),
         "phase": phase or read_line(run.scratch / "phase") or str(run.step),
         "actor": run.request.actor,
@@ -274,3 +287,13 @@ def record(run: Run, result: str, *, phase: str = "", previous: str = "", downti
     }
     with (run.state / "history.jsonl").open("a") as file:
         file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+
+
+def usual_downtime(run: Run) -> tuple[float, int] | None:
+    """The median of the last releases here by this strategy, in seconds, and their number; None where none tells."""
+    told = [json.loads(line) for line in (run.state / "history.jsonl").read_text().splitlines()]
+    strategy = str(run.request.strategy)
+    of_strategy = [entry for entry in told if entry.get("strategy") == strategy and entry.get("result") == "released"]
+    seconds = [float(entry["downtime"]) for entry in of_strategy if entry.get("downtime") is not None][-USUAL:]
+    # Of an even number the larger one in the middle. The module statistics takes a third of a step's start.
+    return (sorted(seconds)[len(seconds) // 2], len(seconds)) if seconds else None

@@ -72,6 +72,10 @@ class StepName(Word):
     # Steps after it.
     AFTER_UP = "after-up"
     PURGE = "purge"
+    # No part of a rollout.
+    FACTS = "facts"
+    RESTORE = "restore"
+    REHEARSE = "rehearse"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,13 @@ class Image:
     repository: str
     tag: str
     digest: str
+
+    @classmethod
+    def parse(cls, text: str) -> Optional["Image"]:
+        """From repository:tag@digest; None where that is something else."""
+        named, _, digest = text.partition("@")
+        repository, _, tag = named.rpartition(":")
+        return cls(repository, tag, digest) if repository and tag and digest else None
 
     def __str__(self) -> str:
         """repository:tag@digest, as Docker and Compose write it."""
@@ -221,6 +232,7 @@ class Request:
     maintenance_page: in the directory, there while the site is stopped for migrations; or None
     downtime_budget:  seconds, or None
     keep_releases:    how many are kept
+    backup:           the dump to restore, by the name of its file; only `restore` gets it
     """
 
     directory: str
@@ -244,6 +256,7 @@ class Request:
     maintenance_page: Optional[str] = None
     downtime_budget: Optional[int] = None
     keep_releases: int = 3
+    backup: Optional[str] = None
 
     @property
     def web(self) -> str:
@@ -308,6 +321,6 @@ def _value(hint: Any, value: Any, path: str) -> Any:
             return hint(value)
         except ValueError:
             pass
-    elif hint in (str, int, bool) and type(value) is hint:
+    elif hint in (str, int, bool, float) and type(value) is hint:
         return value
     raise RequestError(f"{path}: it is not of the type that is expected")

@@ -7,11 +7,12 @@ once. Until then the migrated ones are untouched, and until after that they are 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.commands import Docker
-from server.database import noted_dumps
+from server.database import Dump
 from server.postgres import Postgres, service_of
 from server.project import Project
 from server.run import Run
@@ -91,13 +92,13 @@ class _Exchange:
         return [f"--set={name}{number}={value}" for name, value in names]
 
 
-def restore(run: Run, docker: Docker, project: Project) -> None:
-    """Makes the databases what they were when they were dumped, as the journal has it.
+def restore(run: Run, docker: Docker, project: Project, dumps: Sequence[Dump]) -> None:
+    """Makes the databases what they were when they were dumped.
 
     Raises Failure; the databases are then what they were before.
     """
     exchanges = []
-    for dump in noted_dumps(run):
+    for dump in dumps:
         server = Postgres(run, dump.service or service_of(run, docker, project))
         exchanges.append(_Exchange(server, dump.file, server.facts(docker, dump.database).name))
     try:
@@ -124,6 +125,34 @@ def _make(docker: Docker, exchange: _Exchange) -> None:
     # Not before: they hold for pg_restore, too.
     if not server.sql(docker, _SETTINGS, *exchange.variables(), database="template1").succeeded:
         raise docker.failure(f"{failing}: its settings cannot be set.")
+
+
+def make_beside(run: Run, docker: Docker, dump: Dump) -> Beside:
+    """Restores a dump into a database beside the one that it is of, which stays as it is. Raises Failure."""
+    server = Postgres(run, dump.service)
+    beside = Beside(_Exchange(server, dump.file, server.facts(docker, dump.database).name))
+    try:
+        _make(docker, beside.exchange)
+    except BaseException:
+        beside.drop(docker)
+        raise
+    return beside
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A database that holds what another one held."""
+
+    exchange: _Exchange
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.exchange.new
+
+    def drop(self, docker: Docker) -> bool:
+        """Removes it; whether that succeeded."""
+        return _drop(docker, self.exchange, "new")
 
 
 def _exchange(docker: Docker, exchanges: list[_Exchange]) -> None:

@@ -161,7 +161,7 @@ class Rolling(staged.Switch):
         for proxy in self.proxies or () if web.stale else ():
             self._refuser(run, docker, proxy.id)  # it takes a while to start
         if rollout.project.starts_at_once(run.request.services):
-            _make(run, docker, web)
+            _make(run, docker, rollout.project, web)
         self._await_published()
         tried = not web.stale or has_served(run, rollout.candidate) or not self._are_asked()
         if not tried and not (_starts_slowly(run) and self._can_refuse(docker)):
@@ -177,10 +177,10 @@ class Rolling(staged.Switch):
         """Starts one more container of the web service than there are. Returns when that was."""
         if project.starts_at_once(run.request.services):
             if not new_containers(docker, project, web.stale, [run.request.web]):
-                _make(run, docker, web)
+                _make(run, docker, project, web)
         else:
-            words = ("compose", "up", "-d", "--no-recreate", _one_more(run, web), run.request.web)
-            docker.must(*words, failing=f"'{run.request.web}' cannot be started.")
+            words = ("up", "-d", *project.without_asking, "--no-recreate", _one_more(run, web), run.request.web)
+            docker.must("compose", *words, failing=f"'{run.request.web}' cannot be started.")
         web.fresh = note_new(docker, project, made, web.stale, [run.request.web])
         if docker.run("start", *web.fresh) != 0:
             raise failure_with_logs(run, docker, f"The new container of '{run.request.web}' cannot be started.")
@@ -348,9 +348,9 @@ def _one_more(run: Run, web: WebContainers) -> str:
     return f"--scale={run.request.web}={len(web.stale) + 1}"
 
 
-def _make(run: Run, docker: Docker, web: WebContainers) -> None:
+def _make(run: Run, docker: Docker, project: Project, web: WebContainers) -> None:
     """One more container of the web service; it does not start yet."""
-    words = ("compose", "create", "--no-recreate", _one_more(run, web), run.request.web)
+    words = ("compose", "create", *project.without_asking, "--no-recreate", _one_more(run, web), run.request.web)
     docker.must(*words, failing=f"A new container of '{run.request.web}' cannot be made.")
 
 

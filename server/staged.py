@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server import assets, migrations, proxies, releases, transaction
+from server.asking import Asking
 from server.background import Background
 from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
 from server.commands import Docker
@@ -18,7 +19,7 @@ from server.database import Database, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
 from server.others import tell_left_behind
-from server.placement import put_first_in_place, require_in_place
+from server.placement import own_compose, put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
 from server.project import Project
 from server.proxies import Proxy
@@ -59,8 +60,9 @@ class Switch:
         self.require()
         return self.proxies or ()
 
-    def tell(self, run: Run, docker: Docker, container: str) -> None:
+    def tell(self, run: Run, container: str) -> None:
         """The proxies that do not find the web service's containers by themselves; `container` is one that answers."""
+        docker = run.begin(StepName.UP)
         known = proxies.find(run, docker, container) if self.proxies is None else self.proxies
         self.proxies = proxies.tell(run, docker, known, container)
 
@@ -79,7 +81,7 @@ class Switch:
         watch = look_at(run, docker, there.of(*run.request.services), image_id(run, docker))
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
-        self.tell(run, docker, web[0])
+        self.tell(run, web[0])
         transaction.hide_maintenance_page(run)
         health = run.request.health
         run.say(
@@ -94,7 +96,7 @@ class Switch:
         docker = rollout.run.begin(StepName.GATE)
         web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
         transaction.await_old_release(rollout, docker, web)
-        self.tell(rollout.run, docker, web[0])
+        self.tell(rollout.run, web[0])
 
     def end(self) -> None:
         """Waits for whatever goes on in the background, in every outcome."""
@@ -163,7 +165,7 @@ def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switc
     if migrates and not migrations.need_not_ask(run, current):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, compose, "Nothing was stopped.")
-        named = migrations.pending(run, docker, candidate.compose)
+        named = migrations.pending(run, docker, Asking(run, candidate.compose, project))
         if named is not None:
             rollout.database = Database.find(run, run.begin(StepName.DUMP), project, named)
     return rollout
@@ -205,7 +207,8 @@ def publish(rollout: Rollout) -> None:
         return
     docker = run.begin(StepName.PUBLISH)
     kept = assets.kept_assets(run, rollout.candidate)
-    (run.transaction / "published").touch()
+    with (run.transaction / "published").open("a") as file:
+        file.write(f"{kept}\n")
     if not assets.publish(run, docker, kept.name, kept):
         raise docker.failure("The assets cannot be published.")
     run.say("published the assets beside those of the old release")
@@ -244,6 +247,9 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
     run.say(f"{name}; the site did not answer for {downtime:.1f} s{over}")
+    usual = releases.usual_downtime(run)
+    if usual:
+        run.say(f"usual here: {usual[0]:.1f} s (median of {usual[1]})")
     tell_left_behind(run, rollout.project)
 
 
@@ -265,9 +271,9 @@ def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> 
 
 def after_up(run: Run) -> None:
     """Runs app.afterUp."""
-    require_in_place(run, run.docker)
+    project = require_in_place(run, run.docker)
     releases.require_live(run)
-    run_tasks(run, Compose(run.directory), run.request.after_up)
+    run_tasks(run, own_compose(run, project), run.request.after_up)
 
 
 def purge(run: Run) -> None:

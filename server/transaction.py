@@ -6,8 +6,8 @@ transaction/  exists from before the first change until the new release is live 
   schema                    the last migration that had been run
   dump                      the database was migrated; these files, of one database each, are what it was
   dump-restored, dump-failed   they were restored; that was tried, and the old release has started without
-  published                 assets of the new release may have been published
   started                   containers of the new release may have been started, besides one-shots
+  published                 the assets that may have been published, a directory a line
   containers                those that there were
 """
 
@@ -260,15 +260,20 @@ def _put_assets_back(rollout: Rollout, project: Project) -> str:
     Returns the image whose programs can remove the new release's assets; "" where these are to stay.
     """
     run, previous, names = rollout.run, rollout.previous, rollout.candidate.prepared.assets
-    if not (run.transaction / "published").exists():
+    published = run.transaction / "published"
+    if not published.exists():
         return ""
     docker, old = run.begin(StepName.PUBLISH), assets_of(run, previous)
     image = image_here(run, docker, project.name, previous)
     if not old:
         return image
 
+    # More than one where a run was killed, and this one was about another release.
+    over = [Path(line) for line in dict.fromkeys(published.read_text().splitlines())]
+
     def again() -> bool:
-        return publish(run, docker, names, old, image)
+        # No more than was replaced: what was found at the beginning may be uploads, which have changed since.
+        return publish(run, docker, names, old, image=image, over=over)
 
     # On a full disk it may be the new release's files that take the room.
     if image and (_done(run, again) or _done(run, lambda: purge(run, docker, names, previous, image) and again())):
@@ -380,7 +385,7 @@ def _put_database_back(run: Run, docker: Docker, project: Project) -> None:
     """As far as that succeeds: an old release on the migrated database is more than none."""
     try:
         stop_application(run, docker, project)
-        restore(run, docker, project)
+        restore(run, docker, project, noted_dumps(run))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and the old release starts
         run.output.report(error if isinstance(error, StepError) else StepError(f"{type(error).__name__}: {error}"))
         (run.transaction / "dump-failed").touch()

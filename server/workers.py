@@ -109,19 +109,22 @@ class Workers:
     def _make_beside(self, now: Sorted) -> bool:
         """For each that lacks, as many again as run; whether that succeeded."""
         scales = [f"--scale={service}={2 * now.running[service]}" for service in now.lacking if now.running[service]]
-        return self.docker.run("compose", "create", "--no-recreate", *scales, *now.lacking) == 0
+        return self.docker.run(*self._compose("create"), *scales, *now.lacking) == 0
+
+    def _compose(self, *command: str) -> tuple[str, ...]:
+        return ("compose", *command, *self.project.without_asking, "--no-recreate")
 
     def _make(self, now: Sorted) -> None:
         names = " ".join(now.lacking)
         if self.project.starts_at_once(self.run.request.services):
-            words = ("compose", "create", "--no-recreate", *now.lacking)
+            words = (*self._compose("create"), *now.lacking)
             self.docker.must(*words, failing=f"The containers of {names} cannot be made.")
             return
         # A number can be given for a service only where it is meant, too; without one, Compose would make it what it
         # was.
         web = self.run.request.web
         count = len(listing(self.docker, self.project.name).of(web))
-        words = ("compose", "up", "-d", "--no-recreate", f"--scale={web}={count}", web, *now.lacking)
+        words = (*self._compose("up", "-d"), f"--scale={web}={count}", web, *now.lacking)
         self.docker.must(*words, failing=f"{names} cannot be started.")
 
     def _stop(self, now: Sorted) -> None:

@@ -1,5 +1,6 @@
 # shellcheck shell=sh
-# The program that copies from the directory $1, which holds 0, 1, …, into the directories $2 …, as far as there are such
+# The program that copies from the directory $1, which holds 0, 1, …, into the directories $2 …, as far as there are such.
+# Where it holds over/<any>/0, 1, …, these are releases by which files were replaced: only such files are put back.
 set -eu
 source=$1
 shift
@@ -10,9 +11,15 @@ put() { # FILE: by a name of its own first, because readers must find it whole o
     chown -h "$owner" "$to/$1.releve-new"
     mv -f -- "$to/$1.releve-new" "$to/$1"
 }
+is_replaced() { # FILE
+    for over in "$source"/over/*/"$at"; do
+        if [ -e "$over/$1" ] || [ -L "$over/$1" ]; then return 0; fi
+    done
+    return 1
+}
 number=0
 for to in "$@"; do
-    from=$source/$number
+    from=$source/$number at=$number
     number=$((number + 1))
     [ -d "$from" ] || continue
     mkdir -p -- "$to"
@@ -22,7 +29,7 @@ for to in "$@"; do
         [ -d "$to/$directory" ] || { mkdir -p -- "$to/$directory" && chown "$owner" "$to/$directory"; }
     done
     find . ! -type d ! -name "*manifest*.json" ! -name entrypoints.json -print | while IFS= read -r file; do
-        put "$file"
+        if [ ! -d "$source/over" ] || is_replaced "$file"; then put "$file"; fi
     done
     find . ! -type d \( -name "*manifest*.json" -o -name entrypoints.json \) -print | while IFS= read -r file; do
         put "$file"

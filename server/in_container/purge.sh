@@ -23,8 +23,8 @@ for from in "$@"; do
             for kept in "$releases"/kept/*/"$number"; do
                 if [ -e "$kept/$file" ] || [ -L "$kept/$file" ]; then continue 2; fi
             done
-            if is_same "$file" "$from/$file"; then rm -f -- "$from/$file"; fi
-        done
+            if is_same "$file" "$from/$file"; then printf '%s\0' "$from/$file"; fi
+        done | xargs -0 rm -f --
     done
     number=$((number + 1))
 done

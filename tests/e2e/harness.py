@@ -308,7 +308,11 @@ class Project:
         self._pulumi("cancel", "--yes")
 
     def up(self) -> Result:
-        return self._pulumi("up", "--yes", "--skip-preview")
+        """Rolls out; what ran is what the plan said, whatever came of it."""
+        done = self._pulumi("up", "--yes", "--skip-preview")
+        planned, run = steps_planned(done), [step for step in steps_run(done) if step != "env-key"]
+        assert planned is None or run == (planned if done.succeeded else planned[: len(run)]), done.output
+        return done
 
     def preview(self, *options: str) -> Result:
         return self._pulumi("preview", *options)
@@ -386,6 +390,15 @@ def steps_run(result: Result) -> list[str]:
     """The steps on the server that an `up` ran, or a preview announced, each once and in order."""
     found = re.findall(r"server\d-([a-z-]+) +(?:create|creating|replace|creat\w+ replacement)", result.output)
     return list(dict.fromkeys(found))
+
+
+def steps_planned(result: Result) -> list[str] | None:
+    """The steps on the server that the plan named; None: it was refused before there was one."""
+    found = re.search(r"^ +steps +(.*?) +\(strategy", result.output, re.MULTILINE)
+    if "plan\n" not in result.output:
+        return None
+    building = ("build", "check", "smoke-test", "publish")
+    return [step for step in (found[1].split(", ") if found else []) if step not in building]
 
 
 def built(result: Result) -> bool:

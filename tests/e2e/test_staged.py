@@ -115,16 +115,18 @@ def test_releases_beyond_those_kept_go_with_their_images_and_assets_and_nothing_
 ) -> None:
     application, project, _ = serving(deployment)
     project.config["releve:keepReleases"] = 1
-    first, second, third = (application.fresh_version() for _ in range(3))
+    first = application.fresh_version()
     project.release(first)
     # Beside what it has published there is an upload, which nobody has released.
     upload = f"{application.directory}/public/packs/uploads/photo.jpg"
     application.sandbox.as_root("sh", "-c", f"mkdir -p {upload.rpartition('/')[0]} && echo photo >{upload}")
     published = set(application.asset_statuses())
+    second = application.fresh_version()
     project.release(second)
     gone = published - set(application.asset_statuses())
     assert gone, "what follows would show nothing"
     others = application.sandbox.on_server("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+    third = application.fresh_version()
     project.release(third)
     kept = application.sandbox.on_server("ls", f"{application.directory}/.releve/releases").split()
     # The live one, and the one before it, whose assets are still served.
@@ -185,9 +187,7 @@ def test_pending_migrations_run_under_a_dump_and_an_older_release_is_refused_aft
 
 def test_a_dump_can_be_made_at_any_time(deployment: Deployment) -> None:
     application, project, _ = serving(deployment)
-    done = application.sandbox.run(
-        project.directory, str(project.directory / ".venv/bin/python"), "-m", "operations.dump", "-s", project.stack
-    )
+    done = application.sandbox.run(project.directory, "./releve", "backup", "-s", project.stack)
     assert done.succeeded, done.output
     dump = re.findall(r"dumped the database to (\S+-on-demand\.dump),", done.output)[0]
     assert application.sandbox.on_server("stat", "-c", "%a", f"{application.directory}/{dump}").strip() == "600"

@@ -175,14 +175,14 @@ config() { # the arguments of `docker compose … config …`: the files in norm
 if [ -e "$STUBS/behaviour" ]; then . "$STUBS/behaviour"; fi
 
 case "$*" in
-    'compose create --remove-orphans') ;;
-    'compose create '*) note_created "$3" ;;
+    'compose create '*--remove-orphans) ;;
+    'compose create '*) for word; do case $word in compose | create | missing | -*) ;; *) note_created "$word" ;; esac; done ;;
     'compose version'*) answer compose-version 2.26.1 ;;
     'version'*) answer version '26.1.5 Engine containerd runc docker-init' ;;
     'info'*) answer info '["name=seccomp,profile=builtin"] /var/lib/docker' ;;
     compose*' config --quiet') ;;
     compose*' config '*) config "$@" || exit ;;
-    'compose up '*) for word; do case $word in -*) ;; *) note_started "$word" ;; esac; done ;;
+    'compose up '*) for word; do case $word in missing | -*) ;; *) note_started "$word" ;; esac; done ;;
     'start '*)
         shift
         note_started "$@"

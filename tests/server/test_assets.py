@@ -7,7 +7,7 @@ from pathlib import Path
 
 from server.in_container import in_container
 
-PUBLISH, PURGE, COPY = (in_container(name) for name in ("publish", "purge", "copy"))
+PUBLISH, PURGE, COPY, COMPILED = (in_container(name) for name in ("publish", "purge", "copy", "compiled"))
 
 
 def run(program: str, *arguments: str | Path) -> None:
@@ -73,6 +73,22 @@ def test_a_directory_for_which_a_release_has_nothing_is_left_alone(tmp_path: Pat
     assert not (tmp_path / "none").exists()
 
 
+def test_only_what_another_release_has_replaced_is_put_back(tmp_path: Path) -> None:
+    """What was found at the beginning is all that was there: uploads that were changed or deleted since stay so."""
+    target = write(tmp_path / "target", app_js="new", more_js="new", manifest_json="new", uploads__a_jpg="other")
+    (target / ".sprockets-manifest-bbbb.json").write_text("new")
+    old = write(tmp_path / "r/0", app_js="old", manifest_json="old", uploads__a_jpg="first", uploads__b_jpg="deleted")
+    (old / ".sprockets-manifest-aaaa.json").write_text("old")
+    write(old, more_js="old")
+    write(tmp_path / "r/over/0/0", app_js="new", manifest_json="new")
+    write(tmp_path / "r/over/1/0", more_js="of a run that was killed")
+    run(PUBLISH, tmp_path / "r", target)
+    assert tree(target) == {
+        ".sprockets-manifest-aaaa.json": "old", "app.js": "old", "manifest.json": "old", "more.js": "old",
+        "uploads/a.jpg": "other",
+    }  # fmt: skip
+
+
 def test_what_was_left_half_written_is_overwritten(tmp_path: Path) -> None:
     target = write(tmp_path / "target", a_js="hal")
     (target / "a.js.releve-new").write_text("ha")
@@ -115,3 +131,16 @@ def test_what_a_running_container_has_is_copied_and_a_directory_that_it_lacks_is
     run(COPY, tmp_path / "found", tmp_path / "a b", tmp_path / "none")
     assert tree(tmp_path / "found") == {"0/a1.js": "x", "0/deep/b.js": "y"}
     assert (tmp_path / "found/1").is_dir()
+
+
+def test_what_was_compiled_in_the_directory_itself_is_known_by_when_that_was(tmp_path: Path) -> None:
+    target = write(tmp_path / "a b", a1_js="", deep__a2_js="", uploads__two_words_jpg="photo")
+    (target / "now.js").symlink_to("a1.js")
+    now = int((target / "now.js").lstat().st_ctime)
+    for periods, left in (("", 4), (f"1-2 {now + 100}-{now + 200}", 4), (f"1-2 {now - 100}-{now + 100}", 0)):
+        run(f"periods='{periods}'\n{COMPILED}", target, tmp_path / "none")
+        assert len(tree_of_links(target)) == left
+
+
+def tree_of_links(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob("*") if path.is_symlink() or not path.is_dir()]

@@ -126,7 +126,7 @@ def test_the_dumps_are_restored_where_the_migrations_fail_and_that_is_wanted(ser
     result = run(server, "up", database=migrating(restore_on_failure=True))
     assert result.status == 1
     assert "The database is what it was before the migrations" in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert len(set(restored(server))) == 2
 
 
@@ -137,7 +137,7 @@ def test_where_a_dump_cannot_be_restored_the_old_release_starts_on_the_database_
     result = run(server, "up", database=migrating(restore_on_failure=True))
     assert result.status == 1
     assert "The dump of 'shop' cannot be restored: pg_restore fails." in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert "stays so. What it was before is in" in result.errors
     assert "It could not be restored" in result.errors
 

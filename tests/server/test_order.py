@@ -37,7 +37,7 @@ def test_a_rollout_asks_docker_for_the_guides_order(server: Server) -> None:
         "tag",
         "run -d web",  # looks at mounts and command
         "stop web worker",
-        "run web",  # empties the assets
+        "run web",  # removes the assets
         "run web",  # compiles them
         "up -d web worker",
         "up -d --remove-orphans",
@@ -105,6 +105,27 @@ def test_a_failed_precompile_fails_the_step_and_says_what_state_the_server_is_in
     assert "The command failed: bundle exec rails assets:precompile" in result.errors
     assert "SassError: line 3" in result.errors
     assert "The services are stopped" in result.errors
+
+
+def periods(server: Server) -> list[str]:
+    """Of the purges so far: when it was that what they remove was compiled."""
+    purges = [call for call in server.docker_calls("compose") if any(word.endswith("purge-assets") for word in call)]
+    return [call[call.index("-c") + 1].partition("\n")[0] for call in purges]
+
+
+def test_only_what_was_compiled_by_a_rollout_is_removed_by_the_next(server: Server) -> None:
+    """Not uploads in the same directory, nor what is there that nobody has seen being made."""
+    rollout(server)
+    server.behave('case "$*" in *assets:precompile) exit 7 ;; esac')
+    for step in ("pull", "stop", "precompile"):
+        server.run(step)
+    server.behave("")
+    rollout(server)
+    rollout(server)
+    first, second, third = periods(server)
+    assert first == "periods=''"
+    assert len(second.split()) == 2, "the one that failed has left something, too"
+    assert len(third.split()) == 1
 
 
 def test_every_step_may_be_entered_again(server: Server) -> None:

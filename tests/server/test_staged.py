@@ -97,9 +97,10 @@ def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: S
     prepared.forget_calls()
     result = run(prepared, "up", database=MIGRATE)
     assert result.status == 0, result
-    # Which databases there are, what they are, whether they can be read; then a dump, and all of it is read.
+    # Which migrations there are; then which databases, and what they are, and whether they can be read; then a
+    # dump, and all of it is read.
     before, after = ["exec", "exec", "exec"], ["exec", "exec"]
-    assert phases(prepared) == ["pending", *before, "stop", *after, "migrate", "publish", *UP]
+    assert phases(prepared) == ["exec", "pending", *before, "stop", *after, "migrate", "publish", *UP]
     (dump,) = (prepared.state / "backups").iterdir()
     assert dump.read_text() == "dump\n"
     assert dump.stat().st_mode & 0o777 == 0o600
@@ -165,7 +166,7 @@ def test_what_rails_says_of_the_migrations_is_understood_before_anything_changes
     prepared.forget_calls()
     before = prepared.compose_file.read_bytes()
     result = run(prepared, "up", database=MIGRATE)
-    assert phases(prepared) == ["pending", *done]
+    assert [phase for phase in phases(prepared) if phase != "exec"] == ["pending", *done]
     assert refusal in result.errors
     if refusal:
         assert result.status == 1
@@ -197,7 +198,7 @@ def test_a_first_database_without_tables_does_not_hide_what_is_pending_in_those_
     result = run(prepared, "up", database=MIGRATE)
     assert result.status == 0, result
     assert "migrate" in phases(prepared)
-    assert phases(prepared)[:4] == ["pending"] * 4
+    assert phases(prepared).count("pending") == 4
 
 
 @pytest.mark.parametrize(("status", "done"), [(0, False), (3, True), (1, None), (127, None)])
@@ -273,15 +274,17 @@ PINNED = RELEASE.pinned
 def test_what_was_replaced_among_the_old_assets_is_put_back_with_the_old_releases_own_programs(server: Server) -> None:
     """The failed release's image may be gone, and whether its programs work nobody has seen."""
     result, calls = roll_back(server, "")
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert programs(calls) == [f"publish {PINNED}", "publish sha256:old", "purge sha256:old"]
+    (new,), (found,) = (releases(server).glob(f"{name}/assets-*") for name in (NAME, "found-*"))
+    assert mounts_of(calls[1])[:2] == [read_only(found / "0", "/releve/0"), read_only(new / "0", "/releve/over/0/0")]
 
 
 def test_a_restore_does_without_the_images_that_are_gone(server: Server) -> None:
     """`docker system prune -af` has removed what no container runs."""
     gone = 'case "$*" in "image inspect --format {{.Id}} sha256:old") [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac'
     result, calls = roll_back(server, f"{gone}\nimage_of() {{ echo sha256:runs; }}")
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert programs(calls)[1:] == ["publish sha256:runs", "purge sha256:runs"]
 
 
@@ -299,7 +302,7 @@ def test_where_the_old_assets_cannot_be_published_again_the_old_release_is_start
     result, calls = roll_back(server, f'case "$*" in {failing}) [ ! -e "$STUBS/broken-0" ] || exit 1 ;; esac')
     assert result.status == 1
     assert "could not be published again" in result.errors
-    assert "was put back and serves" in result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors
     assert [program.partition(" ")[0] for program in programs(calls)[1:]] == tried
     assert history(server)[-1]["result"] == "restored"
 
@@ -309,7 +312,7 @@ def test_assets_that_took_the_last_room_on_the_disk_make_room_for_the_old_ones_m
         (server.stubs / f"broken-{number}").touch()
     full = 'case "$*" in *-purge*) touch "$STUBS/room" ;; "run "*-publish*) [ -e "$STUBS/room" ] || exit 1 ;; esac'
     result, calls = roll_back(server, full)
-    assert "was put back and serves" in result.errors, result.errors
+    assert "was put back; it runs and answers on its own address" in result.errors, result.errors
     assert "could not be published again" not in result.errors
     assert [program.partition(" ")[0] for program in programs(calls)] == ["publish", "publish", "purge", "publish"]
 
@@ -453,9 +456,6 @@ def test_assets_are_compiled_again_where_what_is_compiled_in_has_changed(server:
     assert run(server, "pull").status == 0
     assert run(server, "precompile").status == 0
     assert "compile" in phases(server)
-    assert len(list((releases(server) / NAME).glob("assets-*"))) == 2, (
-        "a rollback to the former plugins compiles nothing"
-    )
     assert run(server, "up").status == 0
 
 

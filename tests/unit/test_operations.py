@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from configuration.tree import JumpSettings, ServerSettings
 from operations import server
+from operations.stack import PROJECT
 from release.program import Program
 from server.request import Request, StepName, load
 
@@ -70,7 +71,7 @@ def login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_step_is_run_by_the_program_of_this_checkout_with_its_request(login: None, tmp_path: Path) -> None:
     # A blank and a quote: the words arrive as they are.
     asked = Request(directory=f"{tmp_path}/the app's", services=("web",), limits={})
-    program = Path(Program.read(server.PROJECT / "server").path(asked.directory))
+    program = Path(Program.read(PROJECT / "server").path(asked.directory))
     program.mkdir(parents=True)
     script = "import pathlib, sys; pathlib.Path(sys.argv[0], sys.argv[1]).write_text(sys.stdin.read()); sys.exit(7)"
     (program / "__main__.py").write_text(script)

@@ -91,7 +91,15 @@ BEARER, BASIC = 'Bearer realm="{realm}",service="test",scope="*"', 'Basic realm=
 
 @pytest.mark.parametrize(
     "offers",
-    [(BEARER, BASIC), (BASIC, BEARER), (f"{BEARER}, {BASIC}",), (f"{BASIC} , {BEARER}",), ("Negotiate", BASIC, BEARER)],
+    [
+        (BEARER, BASIC),
+        (BASIC, BEARER),
+        (f"{BEARER}, {BASIC}",),
+        (f"{BASIC} , {BEARER}",),
+        ("Negotiate", BASIC, BEARER),
+        (BEARER, "Basic"),
+        ("Basic", BEARER),
+    ],
 )
 def test_a_registry_that_offers_several_ways_is_asked_with_a_token(
     registry_server: RegistryServer, offers: tuple[str, ...]

@@ -17,6 +17,7 @@ from server.output import fit
 from server.project import Project, Service, settings_hash
 from server.public import down
 from server.pull import asset_mount
+from server.rehearse import database_address
 from server.request import Assets
 
 pytestmark = pytest.mark.unit
@@ -207,3 +208,9 @@ VALUES = {
 )  # fmt: skip
 def test_values_of_env_are_hidden_in_whatever_form_they_are_said_and_words_are_not(said: str, shown: str) -> None:
     assert hidden_in([env_file(VALUES)], "directory='/apps/shop'").without(said) == shown
+
+
+def test_the_copy_of_a_database_is_reached_as_the_database_is() -> None:
+    assert database_address("", "copy") == "postgresql:///copy"
+    given = "postgresql://user:p%40ss@postgres:5432/shop?pool=5"
+    assert database_address(given, "copy") == "postgresql://user:p%40ss@postgres:5432/copy?pool=5"

@@ -312,6 +312,17 @@ def test_how_git_is_set_up_on_a_machine_is_no_part_of_the_context(
     assert files == {"app/main.rb": b"puts 1\n", "dos.bat": b"exit\r\n", "note.txt": b"x\r\n"}
 
 
+def test_a_hook_of_git_that_releases_reads_the_checkout_and_not_its_own_repository(
+    checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = checkout.read().tree
+    monkeypatch.setenv("GIT_DIR", ".")
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+    read = checkout.read()
+    read.export(tmp_path / "context")
+    assert (read.tree, read.warnings) == (tree, ())
+
+
 def test_files_that_a_filter_of_this_machine_changes_are_named(checkout: Checkout) -> None:
     checkout.write(".gitattributes", "*.rb filter=vault\n*.md filter=unknown\n")
     checkout.commit()

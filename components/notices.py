@@ -1,0 +1,67 @@
+"""What is said at the end of a server's rollout, here and to those who are notified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+
+from configuration.tree import ServerSettings, Settings
+from release import notification, steps
+from release.notification import Notification
+from server.request import StepName
+
+
+@dataclass
+class Notices:
+    """Of one server.
+
+    previous: the tag that serves when the rollout begins; "" for none
+    downtime: seconds without an answer, once the step `up` has told them
+    """
+
+    name: str
+    settings: Settings
+    server: ServerSettings
+    previous: str
+    downtime: float | None = None
+
+    def hooks(self, step: StepName) -> pulumi.ResourceHookBinding:
+        """For a step: Pulumi calls them when it has run, and when it has failed; never in a preview."""
+        last = step is steps.plan(self.settings)[-1]
+        after = [self._hook("told", step, self._note_downtime)] if step is StepName.UP else []
+        after += [self._hook("done", step, self._tell_end)] if last else []
+        on_error = [pulumi.ErrorHook(f"{self.name}-{step}-failed", self._failed(step))]
+        return pulumi.ResourceHookBinding(
+            after_create=[*after], on_error=on_error if self.settings.notify.urls else None
+        )
+
+    def _hook(self, what: str, step: StepName, function: Any) -> pulumi.ResourceHook:
+        return pulumi.ResourceHook(f"{self.name}-{step}-{what}", function)
+
+    def _note_downtime(self, told: pulumi.ResourceHookArgs) -> None:
+        self.downtime = steps.downtime_of(str((told.new_outputs or {}).get("stdout") or ""))
+
+    def _tell_end(self, _told: pulumi.ResourceHookArgs) -> None:
+        tag, address = self.settings.tag, self.server.url or self.server.host
+        away = "was not measured" if self.downtime is None else f"{self.downtime:.1f} s"
+        back = f"pulumi config set tag {self.previous} && pulumi up" if self.previous else "there is no release before"
+        pulumi.log.info(f"{self.name} serves {tag} at {address}\ntime without an answer: {away}\nto go back: {back}")
+        self._send(notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
+
+    def _failed(self, step: StepName) -> pulumi.ErrorHookFunction:
+        def tell(told: pulumi.ErrorHookArgs) -> bool:
+            error = "\n".join(told.errors[:1])
+            self._send(notification.failed(pulumi.get_stack(), self.name, self.settings.tag, step, error))
+            return False  # no retry
+
+        return tell
+
+    def _send(self, message: Notification) -> None:
+        try:
+            problems = notification.send(self.settings.notify, message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is what it was
+            problems = [type(error).__name__]
+        for problem in problems:
+            pulumi.log.warn(f"nobody was told there: {problem}")

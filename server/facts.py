@@ -1,0 +1,281 @@
+"""What a server says of a project when it is asked: looked at, and never changed.
+
+One JSON document on standard output, which the client reads into the same dataclasses. Nothing of the environment's
+values, of the Compose file or of the application's data is in it.
+"""
+
+import dataclasses
+import fcntl
+import json
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from server import drift, releases
+from server.answers import NoAnswer, get
+from server.commands import Docker
+from server.containers import Compose, containers_from, listing, project_answer
+from server.drift import Difference
+from server.errors import StepError
+from server.health import Gate
+from server.install import check_tools
+from server.preparation import check, find_files
+from server.project import Project
+from server.public import QUESTION
+from server.request import read
+from server.run import Run, read_line, timestamp
+
+HISTORY = 200
+"""Rollouts of the history that are told, the newest."""
+
+
+@dataclass(frozen=True)
+class ContainerFacts:
+    """A container of the project.
+
+    exit_status: of one that has ended
+    restarts:    how often Docker has started it again
+    finished_at: when it has ended, the last time
+    policy:      when Docker starts it again, as Compose writes it: "no", "always", …
+    image:       as it was asked for
+    image_id:    the one that it was made from
+    """
+
+    service: str
+    name: str
+    status: str
+    exit_status: int
+    restarts: int
+    started_at: str
+    finished_at: str
+    policy: str
+    image: str
+    image_id: str
+
+
+@dataclass(frozen=True)
+class Backup:
+    """A dump of the database. size: bytes."""
+
+    name: str
+    size: int
+    made: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What there is, and what of it is free: bytes. clock: seconds since 1970."""
+
+    python: str
+    engine: str
+    compose: str
+    clock: int
+    disk: int
+    disk_free: int
+    memory: int
+    memory_free: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What there is of a project on a server.
+
+    release, previous: names of the live release and of the one before it; "" for none
+    image:       of the live release, as repository:tag@digest
+    since:       when it became the live one
+    kept:        names of the releases that have served and can be gone back to without a pull, the last first
+    busy:        what the lock says while a step works here, or ""
+    interrupted: a rollout has begun and has neither ended nor been undone
+    problem:     what is wrong with the application's answer; "" where it answers as it should
+    public:      status of the health page at the public address, asked from the server; 0 where it does not answer,
+                 None where there is no such address
+    history:     a line of JSON a rollout, the newest last
+    differences: from what was released; None where nothing was
+    restoring:   the backup whose restore has begun and has not come to its end, or ""
+    refused:     why a rollout would be refused here, or ""
+    unrollable:  why the strategy rolling cannot be used, or ""
+    """
+
+    directory: str
+    project: str
+    release: str
+    image: str
+    since: str
+    previous: str
+    kept: tuple[str, ...]
+    busy: str
+    interrupted: bool
+    problem: str
+    public: Optional[int]
+    containers: tuple[ContainerFacts, ...]
+    history: tuple[str, ...]
+    backups: tuple[Backup, ...]
+    machine: Machine
+    differences: Optional[tuple[Difference, ...]]
+    restoring: str
+    refused: str
+    unrollable: str
+
+
+def load(text: str) -> Facts:
+    """Reads the document. Raises RequestError."""
+    return read(Facts, json.loads(text), "")
+
+
+def tell(run: Run) -> str:
+    """The document, one line. Raises StepError where the server cannot say what there is."""
+    return json.dumps(dataclasses.asdict(gather(run, run.docker)))
+
+
+def gather(run: Run, docker: Docker) -> Facts:
+    """Looks at everything. Raises StepError."""
+    compose, state = check_tools(run, docker), run.state
+    resolved = _resolved(run, docker)
+    project = Project.of(resolved, run.request.services, run.request.one_shots)
+    known = json.loads(project_answer(docker, Compose(run.directory), profiles="*").text or "{}").get("services") or {}
+    release = releases.linked(state, "current")
+    since = _changed(state / "releases" / release / "live") if release else ""
+    containers = _containers(docker, project.name)
+    return Facts(
+        directory=str(run.directory),
+        project=project.name,
+        release=release,
+        image=read_line(state / "releases" / release / "image") if release else "",
+        since=since,
+        previous=releases.linked(state, "previous"),
+        kept=tuple(releases.served(state)),
+        busy=_busy(state / "lock"),
+        interrupted=run.transaction.is_dir(),
+        problem=_problem(run, docker, containers),
+        public=_public(run),
+        containers=containers,
+        history=tuple(_lines(state / "history.jsonl")[-HISTORY:]),
+        backups=tuple(
+            Backup(path.name, path.stat().st_size, _changed(path))
+            for path in sorted((state / "backups").glob("*.dump"))
+        ),
+        machine=_machine(run, docker, compose),
+        differences=drift.differences(run, docker, project, containers, since=since, known=known) if release else None,
+        restoring=read_line(state / "restoring"),
+        refused=_refusal(run, docker),
+        unrollable=_unrollable(run, resolved),
+    )
+
+
+def _resolved(run: Run, docker: Docker) -> dict[str, Any]:
+    answer = project_answer(docker, Compose(run.directory))
+    if not answer.succeeded:
+        raise docker.failure(f"Docker Compose does not accept {find_files(run.request).compose}.")
+    resolved: dict[str, Any] = json.loads(answer.text)
+    return resolved
+
+
+def _refusal(run: Run, docker: Docker) -> str:
+    """As `install` would say it."""
+    with tempfile.TemporaryDirectory(prefix="releve-") as scratch:
+        try:
+            check(run, docker, Path(scratch))
+        except StepError as error:
+            return f"{error.message} {error.remedy}".strip()
+    return ""
+
+
+def _unrollable(run: Run, resolved: dict[str, Any]) -> str:
+    from server import compose_file  # noqa: PLC0415 - PyYAML takes a while
+
+    if run.request.web not in resolved["services"]:
+        return f"there is no service '{run.request.web}'"
+    obstacle = compose_file.rolling_obstacle(resolved["services"], run.request.services)
+    return f"{obstacle[0]} {obstacle[1]}" if obstacle else ""
+
+
+def _containers(docker: Docker, project: str) -> tuple[ContainerFacts, ...]:
+    ids = [container.id for container in listing(docker, project).containers]
+    text = docker.ask("inspect", *ids).text if ids else "[]"
+    found = [_container(told) for told in json.loads(text or "[]")]
+    return tuple(sorted(found, key=lambda container: (container.service, container.name)))
+
+
+def _container(told: Any) -> ContainerFacts:
+    (container,) = containers_from(json.dumps([told]))
+    state, policy = told.get("State") or {}, (told.get("HostConfig") or {}).get("RestartPolicy") or {}
+    return ContainerFacts(
+        service=container.service,
+        name=container.name,
+        status=container.status,
+        exit_status=int(state.get("ExitCode") or 0),
+        restarts=container.restarts,
+        started_at=container.started_at,
+        finished_at=str(state.get("FinishedAt") or ""),
+        policy=str(policy.get("Name") or "no"),
+        image=str((told.get("Config") or {}).get("Image") or ""),
+        image_id=container.image,
+    )
+
+
+def _problem(run: Run, docker: Docker, containers: Sequence[ContainerFacts]) -> str:
+    """What is wrong with the answers of the web service's containers."""
+    web = [it.name for it in containers if it.service == run.request.web and it.status == "running"]
+    if not web:
+        return f"'{run.request.web}' does not run"
+    gate = Gate.of(run)
+    return "" if gate.is_answered_by(docker, web) else gate.problem
+
+
+def _public(run: Run) -> Optional[int]:
+    health = run.request.health
+    if not health.url:
+        return None
+    try:
+        return get(f"{health.url.rstrip('/')}{health.path}", health.headers, QUESTION, redirections=0).status
+    except NoAnswer:
+        return 0
+
+
+def _busy(lock: Path) -> str:
+    """What the lock says, if somebody holds it. It is opened to read, and let go at once."""
+    try:
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() or "a step"
+    except OSError:
+        pass
+    return ""
+
+
+def _machine(run: Run, docker: Docker, compose: str) -> Machine:
+    disk = shutil.disk_usage(run.directory)
+    lines = [line.split() for line in _lines(Path("/proc/meminfo"))]
+    memory = {line[0].rstrip(":"): int(line[1]) << 10 for line in lines if len(line) > 1 and line[1].isdigit()}
+    return Machine(
+        python=platform.python_version(),
+        engine=docker.ask("version", "--format", "{{.Server.Version}}").text.strip(),
+        compose=compose,
+        clock=int(time.time()),
+        disk=disk.total,
+        disk_free=disk.free,
+        memory=memory.get("MemTotal", 0),
+        memory_free=memory.get("MemAvailable", 0),
+    )
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _changed(path: Path) -> str:
+    """When a file was written."""
+    try:
+        return timestamp(path.stat().st_mtime)
+    except OSError:
+        return ""

@@ -1,0 +1,94 @@
+"""The step `facts`: what a server says of a project, and that saying it leaves no trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server import facts
+from server.drift import Difference
+from server.facts import Facts
+from server.request import Delivery, Strategy
+from tests.server.server import RELEASE, MakeServer, Result, Server
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def server(new_server: MakeServer) -> Server:
+    return new_server(settings={"strategy": Strategy.STAGED})
+
+
+@pytest.fixture
+def released(server: Server) -> Server:
+    """A server with a release that is live."""
+    for step in ("pull", "up"):
+        result = server.run(step)
+        assert result.status == 0, result
+    return server
+
+
+def told(result: Result) -> Facts:
+    assert result.status == 0, result
+    return facts.load(result.output)
+
+
+def trace(directory: Path) -> list[tuple[str, int, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns, path.lstat().st_size) for path in directory.rglob("*"))
+
+
+def test_a_project_that_releve_has_never_seen_is_told_of_and_left_as_it_is(server: Server) -> None:
+    before = trace(server.directory)
+    found = told(server.run("facts"))
+    assert (found.project, found.release, found.differences) == ("shop", "", None)
+    assert {container.service for container in found.containers} == {"nginx", "web"}
+    assert trace(server.directory) == before
+
+
+def test_a_release_is_told_of_with_its_image_and_its_rollouts(released: Server) -> None:
+    before = trace(released.directory)
+    found = told(released.run("facts"))
+    assert (found.release, found.image) == (RELEASE.release, str(RELEASE))
+    # What ran before is kept, too.
+    assert [name.partition("-")[0] for name in found.kept] == ["2.0", "found"]
+    assert len(found.history) == 1
+    assert (found.problem, found.differences, found.interrupted) == ("", (), False)
+    assert trace(released.directory) == before
+
+
+def test_an_edited_compose_file_is_named_by_its_services(released: Server) -> None:
+    text = released.compose_file.read_text()
+    released.compose_file.write_text(text.replace("image: nginx:1", "image: nginx:2"))
+    assert told(released.run("facts")).differences == (
+        Difference("Compose file", "docker-compose.yml was edited: nginx"),
+    )
+
+
+def test_an_edited_environment_is_named_by_its_variables(server: Server) -> None:
+    delivery = Delivery(environment="A='1'\nB='2'\n")
+    for step in ("pull", "up"):
+        assert server.run(step, delivery=delivery).status == 0
+    (server.directory / ".env").write_text("A='1'\nB='secret'\nC='3'\n")
+    assert told(server.run("facts", delivery=delivery)).differences == (
+        Difference("environment", ".env was edited: B, C"),
+    )
+
+
+def test_who_works_there_is_told_without_waiting(released: Server) -> None:
+    released.behave('case "$*" in "compose config"*) : ;; "version "*) : ;; esac')
+    with (released.state / "lock").open("w") as lock:
+        import fcntl  # noqa: PLC0415 - for this alone
+
+        lock.write("process 7, step up, release 2.0, since today\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert told(released.run("facts")).busy == "process 7, step up, release 2.0, since today"
+    assert told(released.run("facts")).busy == ""
+
+
+def test_what_would_be_refused_and_what_cannot_be_rolled_is_said(server: Server) -> None:
+    server.compose_file.write_text(server.compose_file.read_text() + "    container_name: web\n")
+    found = told(server.run("facts"))
+    assert found.refused == ""
+    assert "container_name" in found.unrollable
