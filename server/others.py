@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.commands import Docker
-from server.containers import Compose
+from server.containers import project_answer
 from server.identity import Placed
 from server.preparation import Candidate
 from server.project import Project
@@ -81,7 +81,8 @@ def announce(run: Run, docker: Docker, candidate: Candidate, containers: Sequenc
     project, compose = candidate.project, candidate.compose
     tell_left_behind(run, project)
     hashes = _hashes(docker, compose.words("config", "--hash", "*"), compose.stdin)
-    images = {name: service.image for name, service in project.services.items() if name not in run.request.services}
+    expected = {*run.request.services, *project.along}
+    images = {name: service.image for name, service in project.services.items() if name not in expected}
     others = [
         Other(name, image, (hashes[name],), _image_id(docker, image))
         for name, image in images.items()
@@ -89,7 +90,7 @@ def announce(run: Run, docker: Docker, candidate: Candidate, containers: Sequenc
     ]
     missing = [other.name for other in others if other.image and not other.image_id]
     suspects = [*changes(others, containers), *orphans(hashes, containers)] if hashes and containers else []
-    resolved = _resolve_all(docker, compose) if missing or suspects else {}
+    resolved = json.loads(project_answer(docker, compose, profiles="*").text or "{}") if missing or suspects else {}
     if suspects and resolved:
         # What the files say in full has other hashes, where there is env_file: one of both is that of the containers.
         words = ("compose", "--project-directory", str(run.directory), "-p", project.name, "-f", "-")
@@ -119,10 +120,3 @@ def _hashes(docker: Docker, words: Sequence[str], stdin: bytes) -> dict[str, str
 def _image_id(docker: Docker, image: str) -> str:
     answer = docker.ask("image", "inspect", "--format", "{{.Id}}", image) if image else None
     return answer.text.strip() if answer and answer.succeeded else ""
-
-
-def _resolve_all(docker: Docker, compose: Compose) -> dict[str, Any]:
-    """What Compose makes of the project, inactive profiles included; {} where it does not say."""
-    answer = docker.ask(*compose.words("--profile", "*", "config", "--format", "json"), stdin=compose.stdin)
-    resolved: dict[str, Any] = json.loads(answer.text) if answer.succeeded else {}
-    return resolved

@@ -37,7 +37,7 @@ def runs(server: Server, *lines: str) -> None:
 
 
 def changed_nothing(server: Server) -> bool:
-    harmless = ("config", "ps", "version", "inspect", "image")
+    harmless = ("config", "ps", "version", "info", "inspect", "image")
     return all(any(word in call for word in harmless) for call in server.docker_calls())
 
 
@@ -164,6 +164,18 @@ def test_what_is_recreated_with_the_application_or_never_started_is_not_listed(s
     runs(server, placed(server, "web"), *([] if "scale" in lines else [placed(server, "nginx")]))
     hashes(server, web=HASH, nginx=OTHER)
     assert not [notice for notice in notices(server.run("pull").output) if "'nginx'" in notice]
+
+
+def test_services_that_get_the_image_along_are_not_listed(server: Server) -> None:
+    image = "    image: registry.example:5000/shop/app:1.0\n"
+    shared = image.replace("image: ", "image: &image ")
+    along = "  migrate:\n    image: *image\n    restart: on-failure\n"
+    server.compose_file.write_text(server.compose_file.read_text().replace(image, f"{shared}{along}"))
+    runs(server, placed(server, "web"), placed(server, "nginx"), placed(server, "migrate", state="exited"))
+    hashes(server, web=HASH, nginx=HASH, migrate=OTHER)
+    assert notices(server.run("pull", strategy=Strategy.STAGED).output) == [
+        "notice: 'migrate', which runs to its end, gets the image, too"
+    ]
 
 
 def test_images_that_other_services_lack_are_pulled_before_anything_stops(new_server: MakeServer) -> None:
