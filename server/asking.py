@@ -48,7 +48,7 @@ class Asking:
         """
         run, said = self.run, " ".join(command)
         # With an entrypoint of one's choice, and where nothing is migrated under a dump anyway, that is as wanted.
-        guards = run.request.entrypoint is None and bool(run.request.database.migrate)
+        guards = run.request.entrypoint is None and bool(run.request.database.migrate or self.project.one_shots)
         before = _migrations(run, docker, self.project) if guards else ""
         if before == "":  # nothing is there yet
             return self._run(docker, purpose, command, stdout)

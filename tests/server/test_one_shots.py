@@ -95,6 +95,8 @@ def test_one_that_fails_stops_the_release_with_its_log_before_the_web_service_is
     assert "The service 'migrate' ended with status 3" in result.errors
     assert "PG::UndefinedColumn: no column note" in result.errors
     assert phases(server)[: len(RUNS) + 1] == ["pending", *RUNS]
+    # Its container is the old release's again before Compose sees what needs it, and would recreate that, too.
+    assert phases(server)[len(RUNS) + 1 :] == ["rm", "create", *UP, "start"]
     assert history(server)[-1]["result"] == "restored"
     assert server.compose_file.read_text() == COMPOSE_FILE
 
