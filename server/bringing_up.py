@@ -74,9 +74,8 @@ def run_one_shots(run: Run, project: Project) -> None:
     if missing:
         words = ("up", "-d", *project.without_asking, "--no-recreate", *missing)
         docker.must("compose", *words, failing=f"{' '.join(missing)} cannot be started.")
-    # Made anew alone: `up` would recreate what they need, too.
-    for words in (("rm", "--stop", "--force"), ("create", *project.without_asking, "--no-recreate")):
-        docker.must("compose", *words, *names, failing=f"The containers of {' '.join(names)} cannot be made anew.")
+    (run.transaction / "one-shots").touch()
+    make_one_shots(run, docker, project)
     there = listing(docker, project.name)
     for name in names:
         containers = there.of(name)
@@ -85,6 +84,16 @@ def run_one_shots(run: Run, project: Project) -> None:
         for container in containers:
             docker.run("logs", "--tail", "1000", container)
         run.say(f"'{name}' ran to its end")
+
+
+def make_one_shots(run: Run, docker: Docker, project: Project) -> None:
+    """Makes the containers of the same one-shots anew, and no others: `up` would recreate what they need.
+
+    And, where an old release is put back, what needs them: containers that have never stopped, and serve.
+    """
+    names = project.early(run.request.services)
+    for words in (("rm", "--stop", "--force"), ("create", *project.without_asking, "--no-recreate")) if names else ():
+        docker.must("compose", *words, *names, failing=f"The containers of {' '.join(names)} cannot be made anew.")
 
 
 def await_end(docker: Docker, service: str, containers: Sequence[str], remedy: str = "") -> None:

@@ -8,6 +8,7 @@ transaction/  exists from before the first change until the new release is live 
   dump-restored, dump-failed   they were restored; that was tried, and the old release has started without
   started                   containers of the new release may have been started, besides one-shots
   published                 the assets that may have been published, a directory a line
+  one-shots                 their containers may be those of the new release
   containers                those that there were
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from server import environment, releases, sockets
 from server.assets import assets_of, image_here, publish, purge
-from server.bringing_up import stop_application
+from server.bringing_up import make_one_shots, stop_application
 from server.commands import Docker
 from server.containers import Container, OneOffs, containers_from, listing, reached_at
 from server.database import Database, noted_dumps, remove_unfinished_dumps
@@ -246,7 +247,10 @@ def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -
     _restore_images(run, docker, previous, project)
     # Before the old release starts: it reads its manifest then.
     image = _put_assets_back(rollout, project)
-    switch_back(run.begin(StepName.UP), project)
+    docker = run.begin(StepName.UP)
+    if (run.transaction / "one-shots").exists():
+        make_one_shots(run, docker, project)
+    switch_back(docker, project)
     hide_maintenance_page(run)
     names = rollout.candidate.prepared.assets
     if image and not _done(run, lambda: purge(run, run.begin(StepName.PURGE), names, previous, image)):

@@ -95,6 +95,8 @@ def test_one_that_fails_stops_the_release_with_its_log_before_the_web_service_is
     assert "The service 'migrate' ended with status 3" in result.errors
     assert "PG::UndefinedColumn: no column note" in result.errors
     assert phases(server)[: len(RUNS) + 1] == ["pending", *RUNS]
+    # Its container is the old release's again before Compose sees what needs it, and would recreate that, too.
+    assert phases(server)[len(RUNS) + 1 :] == ["rm", "create", *UP, "start"]
     assert history(server)[-1]["result"] == "restored"
     assert server.compose_file.read_text() == COMPOSE_FILE
 
@@ -103,7 +105,8 @@ def test_pending_migrations_are_dumped_for_before_it_runs_in_place_of_app_migrat
     prepare(server, ENDS)
     result = run(server, "up", database=DATABASE)
     assert result.status == 0, result
-    assert phases(server) == ["pending", *FACTS, "stop", *DUMPS, *RUNS, *UP]
+    done = phases(server)
+    assert done[done.index("pending") :] == ["pending", *FACTS, "stop", *DUMPS, *RUNS, *UP]
     assert len(list((server.state / "backups").iterdir())) == 1
 
 
@@ -118,7 +121,8 @@ def test_where_app_migrate_is_set_that_has_run_before_it(server: Server) -> None
     prepare(server, ENDS)
     result = run(server, "up", database=Database(service="db", migrate=("rails", "db:migrate")))
     assert result.status == 0, result
-    assert phases(server) == ["pending", *FACTS, "stop", *DUMPS, "migrate", *RUNS, *UP]
+    done = phases(server)
+    assert done[done.index("stop") :] == ["stop", *DUMPS, "migrate", *RUNS, *UP]
 
 
 def test_the_dump_is_restored_where_it_fails_to_migrate(server: Server) -> None:
