@@ -78,6 +78,14 @@ def parse(text: str) -> dict[str, Any]:
     return document
 
 
+def services_in(text: str) -> dict[str, Any]:
+    """The services of a file, which need not have any: an override file may be about volumes alone."""
+    try:
+        return parse(text)["services"]  # type: ignore[no-any-return] # parse has looked
+    except ComposeFileError:
+        return {}
+
+
 def refuse_parts(text: str) -> None:
     """Raises ComposeFileError where the file is put together from others, which may set the image."""
     try:

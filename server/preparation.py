@@ -308,7 +308,7 @@ def _referred_files(texts: Iterable[str]) -> tuple[tuple[str, ...], bool]:
 
     found = []
     for text in texts:
-        for service in compose_file.parse(text)["services"].values():
+        for service in compose_file.services_in(text).values():
             for key in ("env_file", "label_file"):
                 entries = (service or {}).get(key) or ()
                 listed = entries if isinstance(entries, (list, tuple)) else [entries]

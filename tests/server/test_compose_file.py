@@ -112,6 +112,12 @@ def test_a_compose_file_named_by_the_environment_file_is_refused(server: Server)
     assert "sets COMPOSE_FILE" in result.errors
 
 
+def test_a_compose_file_named_by_the_configurations_environment_is_refused(server: Server) -> None:
+    result = server.run("pull", delivery=Delivery(environment="COMPOSE_FILE='prod.yml'\n"))
+    assert result.status == 1
+    assert "env.COMPOSE_FILE: which file holds the image lines would not be certain" in result.errors
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can write everywhere")
 def test_an_unwritable_directory_is_refused(server: Server) -> None:
     server.directory.chmod(0o555)
