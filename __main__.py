@@ -27,7 +27,8 @@ def main() -> None:
         if stack.app.strategy is Strategy.ROLLING:
             kept_file.check_rolling(stack.app.services)
     announcement = Announcement(stack, kept_file)
-    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry, announcement.make))
+    released = announcement.released()
+    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry, announcement.make, released))
     rollout = ComposeRollout(
         server.name, ComposeRolloutArgs(image.image, server, stack, kept_file, announcement.previous(server))
     )

@@ -38,12 +38,14 @@ class ReleaseImageArgs:
     registry: the account at the registry, and how to recognise the registry
     approve:  is told, before anything is built or rolled out, by which digest the tag goes, "" for: it is yet to be
               built; and from what. What it raises stops everything
+    released: tags that this stack is known to have released
     """
 
     tag: str
     settings: ImageSettings
     registry: RegistrySettings
     approve: Callable[[str, Source | None], None] = lambda _digest, _source: None
+    released: tuple[str, ...] = ()
 
 
 class ReleaseImage(pulumi.ComponentResource):
@@ -68,6 +70,7 @@ class ReleaseImage(pulumi.ComponentResource):
         self._settings = args.settings
         self._access = args.registry
         self._approve = args.approve
+        self._known = args.released
         self._registry = registry.connect(self._tagged.registry, args.registry, PROJECT_DIRECTORY)
         with ThreadPoolExecutor() as meanwhile:
             # The registry may be far away: it is asked while git reads the source.
@@ -153,13 +156,20 @@ class ReleaseImage(pulumi.ComponentResource):
     def _tell_of_newer(self, built: Source) -> None:
         """Says that this may be a way back to a release that the registry has lost."""
         image = self._tagged
-        if newer := registry.newest_after(image, self._registry):
-            pulumi.log.warn(
-                f"{image} is not in the registry, though the newer {newer} is. If {image.tag} is meant to be new, all "
-                f"is well. If it was released before, the registry has lost it: what is built now, of the last commit "
-                f"in {built.checkout}, is something else, and servers on which {image.tag} ran refuse it.",
-                self,
+        if image.tag in self._known:
+            lost = f"{image} was released from this stack, and the registry does not hold it any more."
+        elif newer := registry.newest_after(image, self._registry, self._known):
+            lost = (
+                f"{image} is not in the registry, though the newer {newer} was released. If {image.tag} is meant to be "
+                f"new, all is well. If it was released before, the registry has lost it."
             )
+        else:
+            return
+        pulumi.log.warn(
+            f"{lost} What is built now, of the last commit in {built.checkout}, is something else, and servers on "
+            f"which {image.tag} ran refuse it.",
+            self,
+        )
 
     def _prepare(self, built: Source) -> None:
         """Checks what is about to be built, and tried. Raises ReleaseError."""

@@ -61,6 +61,10 @@ class Announcement:
         image = Image.parse(Past.of(server.name, self.outputs).release)
         return image.tag if image and image.tag != self.settings.tag else ""
 
+    def released(self) -> tuple[str, ...]:
+        """The tags that this stack has released, as far as its servers run or keep them."""
+        return tuple(tag for server in self.settings.servers for tag in Past.of(server.name, self.outputs).tags)
+
     def _published(self, source: Source | None) -> str | None:
         """The digest of an image that this stack has built of this source, and has given this tag; None: it has not."""
         image = ImageReference(self.settings.image.repository, self.settings.tag)

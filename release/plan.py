@@ -23,6 +23,7 @@ BUILDING = ("build", "check", "smoke-test", "publish")
 _RECREATED = re.compile(r"notice: (\S+) will be (?:recreated|restarted), too")
 _EXPECTED = re.compile(r"usual here: ([0-9.]+) s")
 _KEPT = re.compile(r"kept: (.*) \([0-9.]+ s\)")
+_NAMED = re.compile(r".+-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,15 @@ class Past:
             elif kind.endswith("releve:index:ComposeRollout") and name == server:
                 release, known = str(values.get("release") or ""), values.get("specified") or {}
         return cls(release, triggers, said, known)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Those that were released to the server, as far as it runs or keeps them."""
+        kept = _KEPT.search(self.said.get("purge", ""))
+        # Each is named by its tag and twelve digits of its digest; what was found at the beginning has no tag.
+        names = [name for name in (kept[1].split() if kept else ()) if _NAMED.fullmatch(name)]
+        live = Image.parse(self.release)
+        return tuple(dict.fromkeys([*([live.tag] if live else []), *(name.rpartition("-")[0] for name in names)]))
 
 
 @dataclass(frozen=True)

@@ -272,16 +272,16 @@ def probe(image: ImageReference, registry: Registry | None = None) -> TagState:
     return Present(manifest.digest) if manifest else Absent(registry.anonymous)
 
 
-def newest_after(image: ImageReference, registry: Registry) -> str | None:
-    """The highest version among the repository's tags, where it is higher than that of `image`. Never raises.
+def newest_after(image: ImageReference, registry: Registry, known: Sequence[str] = ()) -> str | None:
+    """The highest version among the repository's tags and those that are `known`, where it is above that of `image`.
 
-    None also where that cannot be said: not all tags are versions.
+    None also where that cannot be said: not all tags are versions. Never raises.
     """
     try:
         tags = registry.tags(image)
     except RegistryError:
-        return None
-    versions = [(version, tag) for tag in tags if (version := version_of(tag))]
+        tags = []
+    versions = [(version, tag) for tag in (*tags, *known) if (version := version_of(tag))]
     own, (highest, newest) = version_of(str(image.tag)), max(versions, default=((), ""))
     return newest if own and highest > own else None
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from server.asking import Asking
 from server.commands import Docker
-from server.containers import Mount, OneOffs, containers_from, listing, mount_option
+from server.containers import Mount, OneOffs, containers_from, inspect, listing, mount_option
 from server.in_container import in_container
 from server.preparation import Candidate
 from server.releases import directory_of, linked, remove_directory
@@ -251,19 +251,32 @@ def image_here(run: Run, docker: Docker, project: str, release: str) -> str:
 def copy_live_assets(run: Run, docker: Docker, project: str, release: str) -> None:
     """Into a release that was found here, what a running container of the web service has.
 
-    By the image that it runs.
+    By the image that it runs. A volume inside an asset path, as uploads are often on, is none of it.
     """
-    running = listing(docker, project).of(run.request.web, states=("running",))[:1]
+    running = inspect(docker, *listing(docker, project).of(run.request.web, states=("running",))[:1])
     if not running:
         return
-    image = docker.answer("inspect", "--format", "{{.Image}}", *running, failing="docker inspect failed.").strip()
+    paths = run.request.assets.paths
+    mounts = [mount for path in paths if (mount := deepest(path, running[0].mounts)) and mount.is_kept]
     target = directory_of(run, release) / FOUND
     target.mkdir(exist_ok=True)
     _note_published(run, target)
-    options = ("--volumes-from", f"{running[0]}:ro", "--mount", mount_option("bind", str(target), "/releve"))
-    command = ("--entrypoint", "sh", image, "-c", in_container("copy"), "sh", "/releve", *run.request.assets.paths)
+    mounted = [
+        mount_option(mount.type, mount.source, mount.target, subpath=mount.subpath, read_only=True)
+        for mount in dict.fromkeys(mounts)
+    ]
+    options = [
+        word for mount in (*mounted, mount_option("bind", str(target), "/releve")) for word in ("--mount", mount)
+    ]
+    command = ("--entrypoint", "sh", running[0].image, "-c", in_container("copy"), "sh", "/releve", *paths)
     if OneOffs.of(run.request).run_as_root(docker, "adopt", *options, *command) != 0:
         raise docker.failure("The published assets cannot be copied.", "Nothing was stopped.")
+
+
+def deepest(path: str, mounts: Sequence[Mount]) -> Mount | None:
+    """What a path in a container is on, or None: it is in the container's own files."""
+    above = [mount for mount in mounts if f"{path}/".startswith(f"{mount.target.rstrip('/')}/")]
+    return max(above, key=lambda mount: len(mount.target), default=None)
 
 
 def remove_stale_assets(run: Run, docker: Docker, assets: str) -> None:

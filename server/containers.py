@@ -77,6 +77,11 @@ class Mount:
     subpath: str
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it outlives the container."""
+        return self.type in ("bind", "volume")
+
+    @property
     def is_anonymous(self) -> bool:
         """Docker names such volumes itself, by 64 hexadecimal digits."""
         return self.type == "volume" and len(self.source) == 64 and not set(self.source) - set("0123456789abcdef")  # noqa: PLR2004

@@ -248,12 +248,11 @@ def asset_mount(web: str, path: str, mounts: Sequence[Mount]) -> Mount:
 
     Raises Refusal where what is compiled there would not be in the container that serves.
     """
-    above = [mount for mount in mounts if f"{path}/".startswith(f"{mount.target.rstrip('/')}/")]
     remedy = (
         f"Nothing was stopped. Add to the volumes of '{web}' in the Compose file:  - ./{path.rpartition('/')[2]}:{path}"
     )
-    mount = max(above, key=lambda mount: len(mount.target), default=None)
-    if mount is None or mount.type not in ("bind", "volume"):
+    mount = assets.deepest(path, mounts)
+    if mount is None or not mount.is_kept:
         raise Refusal(
             f"The asset path {path} is on no volume of '{web}': what is compiled there would be lost.", remedy
         )

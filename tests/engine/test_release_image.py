@@ -97,7 +97,9 @@ def test_two_stacks_of_one_checkout_build_their_own_sources_at_once_and_older_ta
     # Under an older tag that is not there, today's source is something else than what that may have been.
     older = two_stacks[0].preview(program("one", "0.9.0"))
     assert older.succeeded, older.messages
-    assert f"{repository}:0.9.0 is not in the registry, though the newer 1.1.0 is" in older.messages
+    assert f"{repository}:0.9.0 is not in the registry, though the newer 1.1.0 was released" in older.messages
+    known = program("one", "0.8.0").replace("RegistrySettings()))", 'RegistrySettings(), released=("0.8.0",)))')
+    assert f"{repository}:0.8.0 was released from this stack" in two_stacks[0].preview(known).messages
     newer = two_stacks[0].preview(program("one", "1.2.0"))
     assert newer.succeeded, newer.messages
     assert "though the newer" not in newer.messages

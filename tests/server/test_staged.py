@@ -847,6 +847,25 @@ def test_purging_sees_what_retired_releases_have_published_and_what_the_kept_one
     ]
 
 
+def test_of_what_runs_before_the_first_release_the_asset_paths_are_kept_and_no_volume_inside_them(
+    server: Server,
+) -> None:
+    """Uploads are often on a volume of their own below public/, and may be large."""
+    server.answer("running", "sha256:old")
+    inside = "volume|shop_system|true|/app/public/packs/system|/x\ntmpfs||true|/app/tmp|"
+    server.answer("mounts", f"bind||true|/app/public|/srv/public\n{inside}\n")
+    server.behave(WRITES)
+    assert run(server, "pull", assets=compiling("/app/public/packs", "/app/public/assets")).status == 0
+    (found,) = releases(server).glob("found-*/assets-found")
+    (adopt,) = [call for call in server.docker_calls("run") if any(word.endswith("-adopt") for word in call)]
+    assert mounts_of(adopt) == [
+        read_only(Path("/srv/public"), "/app/public"),
+        f'type=bind,"source={found}","target=/releve"',
+    ]
+    assert adopt[adopt.index("sh") + 1] == "sha256:old"
+    assert "--volumes-from" not in adopt
+
+
 def test_what_was_there_before_the_first_release_is_never_purged(server: Server) -> None:
     """It is of unknown origin: where uploads are in the same directory, they are among it."""
     server.answer("running", "sha256:old")

@@ -184,3 +184,9 @@ def test_what_the_state_of_an_older_version_lacks_is_said_in_general() -> None:
             resources[urn]["outputs"].pop("specified")
     changed = dataclasses.replace(target(configured(port=4000, strategy="rolling")), specification="another")
     assert only(made(changed, resources)).reasons == ("the configuration changed",)
+
+
+def test_the_tags_that_a_server_runs_or_keeps_are_known_from_the_state() -> None:
+    kept = f"0.9-rc-{'a' * 12} 1.0-{'1' * 12} found-20261126T101112Z"
+    assert Past.of("s1", state(target(), kept=kept)).tags == ("1.0", "0.9-rc")
+    assert Past.of("s1", {}).tags == ()

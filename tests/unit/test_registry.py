@@ -201,9 +201,14 @@ def test_the_newest_tag_is_known_where_it_is_newer_than_the_one_that_is_absent(
     assert newest_after(image(registry_server, tag), connect(registry_server.host, ACCOUNT, Path())) == newest
 
 
-def test_a_registry_that_lists_no_tags_is_no_obstacle(registry_server: RegistryServer) -> None:
-    registry_server.status = 405
-    assert newest_after(image(registry_server), connect(registry_server.host, ACCOUNT, Path())) is None
+def test_where_a_registry_has_lost_all_tags_or_lists_none_those_that_are_known_count(
+    registry_server: RegistryServer,
+) -> None:
+    for status in (None, 405):
+        registry_server.status = status
+        connected = connect(registry_server.host, ACCOUNT, Path())
+        assert newest_after(image(registry_server), connected) is None
+        assert newest_after(image(registry_server), connected, ["1.1.0", "0.9"]) == "1.1.0"
 
 
 def test_an_account_is_not_sent_in_clear_to_where_a_registry_points(registry_server: RegistryServer) -> None:
