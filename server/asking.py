@@ -51,10 +51,11 @@ class Asking:
         # With an entrypoint of one's choice, and where nothing is migrated under a dump anyway, that is as wanted.
         guards = run.request.entrypoint is None and migrates(run, self.project)
         before = _migrations(run, docker, self.project) if guards else ""
-        if before == "":  # nothing is there yet
+        serving = listing(docker, self.project.name).of(run.request.web, states=("running",)) if guards else []
+        if before == "" or (before is None and not serving):  # nothing is there yet
             return self._run(docker, purpose, command, stdout)
         log = run.output.log.stat().st_size
-        options = f"{_options(run, docker, self.project)} {_READ_ONLY}".strip()
+        options = f"{_options(docker, serving)} {_READ_ONLY}".strip()
         status = self._run(docker, purpose, command, stdout, "-e", f"PGOPTIONS={options}")
         logged = run.output.logged(log) + _read(stdout)
         if status != 0 and _MIGRATES.search(logged):
@@ -105,10 +106,9 @@ def _migrations(run: Run, docker: Docker, project: Project) -> str | None:
     return answer.text if answer.succeeded else None
 
 
-def _options(run: Run, docker: Docker, project: Project) -> str:
+def _options(docker: Docker, serving: Sequence[str]) -> str:
     """What the application itself has in PGOPTIONS."""
-    running = listing(docker, project.name).of(run.request.web, states=("running",))
-    found = json.loads(docker.ask("inspect", *running[:1]).text or "[]") if running else []
+    found = json.loads(docker.ask("inspect", *serving[:1]).text or "[]") if serving else []
     variables = [variable for container in found for variable in container["Config"].get("Env") or ()]
     own = [variable.partition("=")[2] for variable in variables if variable.startswith("PGOPTIONS=")]
     return own[0] if own else ""

@@ -27,7 +27,7 @@ def there(server: Server) -> Server:
 
 
 def behave(server: Server, case: str) -> None:
-    server.behave(f'{VERSIONS}\ncase "$*" in {case} esac\n{PENDING}')
+    server.behave(f'case "$*" in {case} esac\n{VERSIONS}\n{PENDING}')
 
 
 def ones(server: Server) -> list[list[str]]:
@@ -81,6 +81,15 @@ def test_with_an_entrypoint_of_ones_own_or_without_any_tables_nothing_is_kept_fr
     result = run(there, "up", entrypoint=entrypoint)
     assert result.status == 0, result
     assert not any("PGOPTIONS" in word for call in ones(there) for word in call)
+
+
+@pytest.mark.parametrize("state", ["running", "exited"])
+def test_where_postgresql_cannot_be_asked_what_serves_is_protected(there: Server, state: str) -> None:
+    there.answer("project", f"web {state} web\n")
+    behave(there, """*"# names="*) exit 2 ;; *" run "*-pending*) echo '  up  1  x'; exit ;;""")
+    there.forget_calls()
+    run(there, "up")
+    assert any("PGOPTIONS" in word for word in ones(there)[0]) == (state == "running")
 
 
 def test_what_is_only_asked_may_not_write(there: Server) -> None:
