@@ -78,6 +78,7 @@ def request_of(
         image=_image(image) if image else None,
         actor=actor,
         keeps_compose_file=app.compose_file is not None,
+        keeps_environment=settings.env is not None,
         delivery=delivery if is_pull else None,
         delivered=delivery.sha256,
         registry_login=registry.docker_configuration(image.registry, account) if image and account else None,

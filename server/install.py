@@ -28,7 +28,8 @@ def install(run: Run, scratch: Path, program: Path) -> None:
     """
     compose = check_tools(run, run.docker)
     files, resolved = check(run, run.docker, scratch)
-    if resolved is not None:
+    # What `env` holds may give the project another name; `pull` brings it, and looks.
+    if resolved is not None and not run.request.keeps_environment:
         wanted = identity_of(str(resolved.get("name", "")), run.directory, files.compose, files.override)
         require_identity(run, run.docker, wanted, lambda: resolved)
     if run.state.exists() and not os.access(run.state, os.W_OK):

@@ -222,6 +222,7 @@ class Request:
     image:            of the release; None: the step is about none
     actor:            who rolls out, for the history
     keeps_compose_file: the repository keeps the Compose file: the server needs none yet
+    keeps_environment: the configuration holds .env: it may give the project another name than the server's own does
     delivery:         what `pull` is given; None elsewhere
     delivered:        Delivery.sha256 of what `pull` was given for this release
     registry_login:   the text of a Docker client's config.json with the account at the registry, or None; only `pull`
@@ -243,6 +244,7 @@ class Request:
     image: Optional[Image] = None
     actor: str = ""
     keeps_compose_file: bool = False
+    keeps_environment: bool = False
     delivery: Optional[Delivery] = None
     delivered: str = Delivery().sha256
     registry_login: Optional[str] = None

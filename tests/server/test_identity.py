@@ -52,6 +52,11 @@ def test_a_project_that_runs_under_another_name_is_refused(server: Server, step:
     assert changed_nothing(server)
 
 
+def test_install_leaves_the_name_to_pull_where_env_may_set_it(server: Server) -> None:
+    runs(server, placed(server, "nginx", project="fablab"))
+    assert install(server, keeps_environment=True).status == 0
+
+
 def test_a_project_that_was_made_from_two_files_is_refused(server: Server) -> None:
     other = server.directory / "docker-compose.prod.yml"
     other.write_text("services: {}\n")

@@ -222,6 +222,7 @@ def test_compose_file_and_environment_go_to_pull_alone_and_the_others_know_which
         assert told.delivery is None
         assert told.delivered == delivery.sha256
         assert told.keeps_compose_file
+        assert told.keeps_environment
         assert "s3cret" not in dump(told)
 
 
@@ -230,6 +231,7 @@ def test_the_servers_own_files_are_left_alone_where_the_stack_has_none() -> None
     assert planned["pull"].delivery == Delivery()
     assert {told.delivered for told in planned.values()} == {Delivery().sha256}
     assert not planned["pull"].keeps_compose_file
+    assert not planned["pull"].keeps_environment
 
 
 @pytest.mark.parametrize("strategy", ["in-place", "staged"])
@@ -250,6 +252,7 @@ def test_a_step_about_no_release_knows_no_image_and_no_secret(step: StepName) ->
     told = steps.request_of(step, of, SERVER, actor="ada@laptop")
     assert told.image is None
     assert told.keeps_compose_file
+    assert told.keeps_environment
     assert "s3cret" not in dump(told)
 
 
