@@ -130,13 +130,13 @@ def one_shot_failed(docker: Docker, service: str, container: Container, remedy: 
     return docker.failure(f"The service '{service}' ended with status {container.exit_code}.", remedy)
 
 
-def require_one_shots(docker: Docker, project: Project) -> None:
+def require_one_shots(docker: Docker, project: Project, remedy: str = "") -> None:
     """Raises Failure where a one-shot has failed: those that need the application were not waited for."""
     there = listing(docker, project.name) if project.one_shots else Listing(())
     for name in project.one_shots:
         for container in inspect(docker, *there.of(name)):
             if has_failed(container):
-                raise one_shot_failed(docker, name, container)
+                raise one_shot_failed(docker, name, container, remedy)
 
 
 # ---------------------------------------------------------------------------------------------------------- the project

@@ -6,7 +6,7 @@ import re
 import time
 
 from server import proxies, releases
-from server.bringing_up import await_end, start_missing, without_orphans
+from server.bringing_up import await_end, require_one_shots, start_missing, without_orphans
 from server.containers import Compose, OneOffs
 from server.health import Gate, await_health, image_id, look_at, require_containers
 from server.in_container import in_container
@@ -76,7 +76,9 @@ def up(run: Run) -> None:
     docker = run.docker
     # The services alone, then the whole: the other way round Compose recreates what depends on them, nginx for one.
     words = ("compose", "up", "-d", *project.without_asking, *run.request.services)
-    docker.must(*words, failing="The services cannot be started.", remedy=STOPPED)
+    if docker.run(*words) != 0:
+        require_one_shots(docker, project, STOPPED)
+        raise docker.failure("The services cannot be started.", STOPPED)
     words = ("compose", "up", "-d", *project.without_asking, *without_orphans(docker, project))
     docker.must(*words, failing="The project cannot be brought up as a whole.", remedy=STOPPED)
     run.say("the project is up")

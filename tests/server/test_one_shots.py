@@ -241,6 +241,17 @@ def test_in_place_it_must_have_ended_well(new_server: MakeServer, code: str, sta
     assert ("The service 'migrate' ended with status 3" in result.errors) is bool(status)
 
 
+def test_in_place_one_for_which_compose_does_not_start_the_services_is_shown(server: Server) -> None:
+    server.compose_file.write_text(COMPOSE_FILE)
+    server.behave('case "$*" in "compose up "*) exit 1 ;; esac\n' + ENDS)
+    (server.stubs / "code").write_text("3")
+    assert server.run("stop").status == 0
+    result = server.run("up")
+    assert "The service 'migrate' ended with status 3" in result.errors
+    assert "PG::UndefinedColumn: no column note" in result.errors
+    assert "The services are stopped" in result.errors
+
+
 def test_a_template_that_the_services_merge_gets_the_image_and_need_not_run(server: Server) -> None:
     text = "name: shop\nservices:\n  base: &base\n    image: app:1.0\n  web:\n    <<: *base\n    command: serve\n"
     server.compose_file.write_text(text)
