@@ -221,6 +221,31 @@ class Application:
         self.write(file.read_text(), "config/nginx/default.conf")
         self.sandbox.on_server("docker", "exec", self.containers()["nginx"], "nginx", "-s", "reload")
 
+    def move(self) -> None:
+        """Lets the web service's container have another address than the next one will have: the lowest that is free.
+
+        nginx knows of it.
+        """
+        script = """
+            network=$(docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}' "$1")
+            docker network disconnect "$network" "$1"
+            docker run --detach --rm --name "place-$1" --network "$network" --entrypoint sleep "$3" 60
+            docker network connect --alias fabmanager "$network" "$1"
+            docker exec "$2" nginx -s reload
+            docker rm --force "place-$1"
+        """
+        there = self.containers()
+        image = self.sandbox.on_server("docker", "inspect", "--format", "{{.Image}}", there["nginx"]).strip()
+        self.sandbox.on_server("sh", "-euc", script, "sh", there["fabmanager"], there["nginx"], image)
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        """Through nginx."""
+        until = time.monotonic() + 30
+        while httpx.get(self.url, trust_env=False).status_code != 200:
+            assert time.monotonic() < until, "the application does not answer"
+            time.sleep(0.2)
+
     def containers(self) -> dict[str, str]:
         """Service → container id of what runs."""
         listing = self.sandbox.on_server(

@@ -23,6 +23,7 @@ def in_place(deployment: Deployment) -> Deployment:
 
 def test_it_follows_the_guides_order_and_recreates_the_services_of_the_image_alone(deployment: Deployment) -> None:
     application, project = in_place(deployment)
+    application.move()
     containers = application.containers()
     application.new_version("1.1.0")
     assert steps_run(project.release("1.1.0")) == IN_PLACE

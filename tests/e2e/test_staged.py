@@ -40,6 +40,7 @@ def test_the_first_rollout_over_an_installation_made_by_hand_can_be_put_back(
     deployment: Deployment, put_back: None
 ) -> None:
     application, project, version = serving(deployment)
+    application.move()
     directory = application.directory
     # As if Relève had never been here: the same release, under a tag of their own, in containers started by hand.
     stable = "made/by-hand:stable"
@@ -164,11 +165,12 @@ def test_pending_migrations_run_under_a_dump_and_an_older_release_is_refused_aft
     deployment: Deployment, put_back: None, migration: str
 ) -> None:
     application, project, version = serving(deployment)
+    application.move()
     done = project.release(migration)
     assert "migrated the database" in done.output
     assert application.serves(migration)
     assert has_note(application)
-    dump = re.findall(r"dumped the database to (\S+),", done.output)[0]
+    dump = re.findall(r"dumped the database .*to (\S+),", done.output)[0]
     assert application.sandbox.on_server("stat", "-c", "%a", f"{application.directory}/{dump}").strip() == "600"
 
     containers = application.containers()
@@ -189,12 +191,13 @@ def test_a_dump_can_be_made_at_any_time(deployment: Deployment) -> None:
     application, project, _ = serving(deployment)
     done = application.sandbox.run(project.directory, "./releve", "backup", "-s", project.stack)
     assert done.succeeded, done.output
-    dump = re.findall(r"dumped the database to (\S+-on-demand\.dump),", done.output)[0]
+    dump = re.findall(r"dumped the database .*to (\S+-on-demand\.dump),", done.output)[0]
     assert application.sandbox.on_server("stat", "-c", "%a", f"{application.directory}/{dump}").strip() == "600"
 
 
 def test_a_failed_migration_is_put_back_and_the_dump_is_named(deployment: Deployment, put_back: None) -> None:
     application, project, version = serving(deployment)
+    application.move()
     project.set("tag", application.fresh_version("--broken", "migration"))
     failed = project.up()
     assert not failed.succeeded

@@ -66,7 +66,6 @@ class Stage:
             self.project.release(version)
             self.assets[version] = set(self.application.asset_statuses())
         assert self.assets[OLD] != self.assets[NEW]
-        # Containers that come back have other addresses: whoever forgets to tell this nginx is found out.
         self.application.configure_nginx(LOOKS_UP_ONCE)
 
     # ------------------------------------------------------------------------------------------------ rolling out
@@ -130,6 +129,8 @@ class Stage:
             assert done.succeeded, done.output
         self._pulumi_ran = False
         self._forget_new()
+        # The next containers have another address: whoever forgets to tell nginx is found out.
+        self.application.move()
         assert self.what_serves() == OLD
 
     def _forget_new(self) -> None:
