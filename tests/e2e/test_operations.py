@@ -51,6 +51,13 @@ def released(deployment: Deployment) -> Deployment:
     return application, project
 
 
+def serving(application: Application, project: Project) -> str:
+    """The version that the test before has left, which is the configured one from now on."""
+    version = str(application.health()["version"])
+    project.set("tag", version)
+    return version
+
+
 def test_reading_commands_say_what_runs_and_leave_every_file_and_container_as_it_was(released: Deployment) -> None:
     application, project = released
     before = everything(application)
@@ -106,7 +113,7 @@ CHANGES = {
     "image: {name}-worker-1 runs": (
         "docker tag $(docker inspect -f '{{{{.Image}}}}' {name}-nginx-1) other:1 && "
         + EDIT.format("sed -i 's#^    image: .*/{name}:.*#    image: other:1#' docker-compose.yml")
-        + f"&& docker compose create --no-deps worker; {BACK}",
+        + f"&& docker compose up -d --no-deps worker; {BACK}",
         "docker compose up -d --no-deps worker",
     ),
 }  # fmt: skip
@@ -189,6 +196,7 @@ def test_a_backup_that_is_restored_brings_deleted_rows_back_and_what_was_there_b
     released: Deployment, put_back: None
 ) -> None:
     application, project = released
+    version = serving(application, project)
     application.sql("INSERT INTO visits (name, created_at, updated_at) VALUES ('Grace', now(), now())")
     assert releve(project, "backup").succeeded
     (*_, newest) = json.loads(releve(project, "backups", "--json").output)
@@ -200,7 +208,7 @@ def test_a_backup_that_is_restored_brings_deleted_rows_back_and_what_was_there_b
     assert done.succeeded, done.output
     assert application.sql("SELECT count(*) FROM visits WHERE name = 'Grace'") == "1"
     assert application.sql("SELECT count(*) FROM visits WHERE name = 'Later'") == "0"
-    assert application.serves("1.0.0")
+    assert application.serves(version)
     assert "-before-restore.dump" in releve(project, "backups").output
     assert releve(project, "status").succeeded
 
@@ -209,6 +217,7 @@ def test_migrations_are_rehearsed_on_a_copy_while_the_site_serves(
     released: Deployment, put_back: None, migration: str
 ) -> None:
     application, project = released
+    version = serving(application, project)
     # Built and released on the registry, and refused on the server before anything is changed.
     project.set("app.pending", ["false"])
     project.set("tag", migration)
@@ -220,7 +229,7 @@ def test_migrations_are_rehearsed_on_a_copy_while_the_site_serves(
     names = application.sql("SELECT column_name FROM information_schema.columns WHERE table_name = 'visits'")
     assert "note" not in names.split()
     assert "releve_restored" not in application.sql("SELECT datname FROM pg_database")
-    assert application.serves("1.0.0")
+    assert application.serves(version)
 
 
 def test_what_was_approved_is_rolled_out_and_nothing_else(released: Deployment, put_back: None) -> None:
