@@ -160,14 +160,14 @@ def test_rollback_proposes_the_release_before_sets_its_tag_and_rolls_it_out(
     released: Deployment, put_back: None
 ) -> None:
     application, project = released
+    before = serving(application, project)
     version = application.fresh_version()
     project.release(version)
     done = releve(project, "rollback", "--yes")
     assert done.succeeded, done.output
-    assert f"from {version} back to 1.0.0, which the server has kept" in done.output
-    assert application.serves("1.0.0")
-    assert "releve:tag: 1.0.0" in project.stack_file.read_text()
-    project.set("tag", "1.0.0")
+    assert f"from {version} back to {before}, which the server has kept" in done.output
+    assert application.serves(before)
+    assert f"releve:tag: {before}" in project.stack_file.read_text()
 
 
 def test_whoever_is_to_be_told_is_told_of_a_release_and_of_one_that_was_put_back(
