@@ -24,6 +24,7 @@ from server.drift import Difference
 from server.errors import StepError
 from server.health import Gate
 from server.install import check_tools
+from server.postgres import service_of
 from server.preparation import check, find_files
 from server.project import Project
 from server.public import QUESTION
@@ -96,6 +97,8 @@ class Facts:
                  None where there is no such address
     history:     a line of JSON a rollout, the newest last
     differences: from what was released; None where nothing was
+    database:    the service in which the database is, or "" where that is not known
+    databases:   their names, as the application named them last
     restoring:   the backup whose restore has begun and has not come to its end, or ""
     refused:     why a rollout would be refused here, or ""
     unrollable:  why the strategy rolling cannot be used, or ""
@@ -117,6 +120,8 @@ class Facts:
     backups: tuple[Backup, ...]
     machine: Machine
     differences: Optional[tuple[Difference, ...]]
+    database: str
+    databases: tuple[str, ...]
     restoring: str
     refused: str
     unrollable: str
@@ -161,6 +166,8 @@ def gather(run: Run, docker: Docker) -> Facts:
         ),
         machine=_machine(run, docker, compose),
         differences=drift.differences(run, docker, project, containers, since=since, known=known) if release else None,
+        database=_database(run, docker, project),
+        databases=tuple(_lines(state / "databases")),
         restoring=read_line(state / "restoring"),
         refused=_refusal(run, docker),
         unrollable=_unrollable(run, resolved),
@@ -183,6 +190,13 @@ def _refusal(run: Run, docker: Docker) -> str:
         except StepError as error:
             return f"{error.message} {error.remedy}".strip()
     return ""
+
+
+def _database(run: Run, docker: Docker, project: Project) -> str:
+    try:
+        return service_of(run, docker, project)
+    except StepError:
+        return ""
 
 
 def _unrollable(run: Run, resolved: dict[str, Any]) -> str:

@@ -252,3 +252,13 @@ def test_what_was_approved_is_rolled_out_and_nothing_else(released: Deployment, 
     done = up(approved)
     assert done.succeeded, done.output
     assert application.serves(version)
+
+
+def test_a_console_is_in_a_container_of_its_own_and_the_databases_one_is_the_applications(released: Deployment) -> None:
+    application, project = released
+    version, before = serving(application, project), application.containers()
+    assert releve(project, "console", "--", "cat", "VERSION").output.strip().endswith(version)
+    stack = project.stack
+    asked = f"echo 'SELECT current_database()' | ./releve console --db --stack {stack}"
+    assert "fabmanager_production" in project.sandbox.run(project.directory, "sh", "-c", asked).output
+    assert application.containers() == before
