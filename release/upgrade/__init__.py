@@ -1,0 +1,1 @@
+"""What an upgrade of an application asks for besides its migrations, by what its changelog says."""
