@@ -68,9 +68,7 @@ def test_the_database_that_the_application_names_is_dumped_and_restored_as_it_wa
     psql(application, "INSERT INTO visits (name, created_at, updated_at) VALUES ('Grace', now(), now())")
     before = properties(application)
     assert "Grace" in before
-    demanded = application.sandbox.run(
-        project.directory, str(project.directory / ".venv/bin/python"), "-m", "operations.dump", "-s", project.stack
-    )
+    demanded = application.sandbox.run(project.directory, "./releve", "backup", "-s", project.stack)
     assert f"dumped the database '{DATABASE}'" in demanded.output
 
     project.config["releve:backup"] = {"restoreOnFailure": True}
