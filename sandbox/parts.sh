@@ -65,6 +65,7 @@ lock_sandbox() {
 }
 
 # create_server NAME IMAGE [docker create options]: a container that has its keys and volumes, not yet started.
+# Where IMAGE_STORE is containerd, its Engine keeps images there.
 create_server() {
     name=$1 image=$2
     shift 2
@@ -88,6 +89,10 @@ create_server() {
         "$SSH_KEY.pub=authorized_keys"; do
         docker cp --quiet "${pair%%=*}" "$container:/etc/sandbox/${pair#*=}"
     done
+    if [ "${IMAGE_STORE-}" = containerd ]; then
+        sed '1s/{/{\n  "features": {"containerd-snapshotter": true},/' "$HERE/images/server/daemon.json" >"$SANDBOX/daemon.json"
+        docker cp --quiet "$SANDBOX/daemon.json" "$container:/etc/docker/daemon.json"
+    fi
 }
 
 start_server() {
