@@ -134,7 +134,9 @@ def test_releases_beyond_those_kept_go_with_their_images_and_assets_and_nothing_
     assert {name.partition("-")[0] for name in kept} == {second, third}
     assert f"{application.repository}:{first}" in others
     images = application.sandbox.on_server("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-    assert set(others) - set(images) == {f"{application.repository}:{first}"}
+    # With it the tag goes by which Relève kept it while it ran.
+    removed = {name for name in set(others) - set(images) if ":releve-" not in name}
+    assert removed == {f"{application.repository}:{first}"}
     files = application.sandbox.on_server("sh", "-c", f"cd {application.directory}/public && find . -type f")
     assert not [path for path in gone if f".{path}\n" in files]
     assert application.sandbox.on_server("cat", upload) == "photo\n"
