@@ -228,23 +228,25 @@ class Application:
         """
         script = """
             network=$(docker inspect --format '{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}' "$1")
-            docker network disconnect "$network" "$1"
+            docker stop "$1"
             docker run --detach --rm --name "place-$1" --network "$network" --entrypoint sleep "$3" 60
-            docker network connect --alias fabmanager "$network" "$1"
+            docker start "$1"
             docker exec "$2" nginx -s reload
             docker rm --force "place-$1"
         """
         there = self.containers()
         image = self.sandbox.on_server("docker", "inspect", "--format", "{{.Image}}", there["nginx"]).strip()
         self.sandbox.on_server("sh", "-euc", script, "sh", there["fabmanager"], there["nginx"], image)
-        self.wait_until_it_answers()
-
-    def wait_until_it_answers(self) -> None:
-        """Through nginx."""
-        until = time.monotonic() + 30
-        while httpx.get(self.url, trust_env=False).status_code != 200:
+        until = time.monotonic() + 60
+        while not self._answers():
             assert time.monotonic() < until, "the application does not answer"
             time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(self.url, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
 
     def containers(self) -> dict[str, str]:
         """Service → container id of what runs."""

@@ -40,7 +40,6 @@ def test_the_first_rollout_over_an_installation_made_by_hand_can_be_put_back(
     deployment: Deployment, put_back: None
 ) -> None:
     application, project, version = serving(deployment)
-    application.move()
     directory = application.directory
     # As if Relève had never been here: the same release, under a tag of their own, in containers started by hand.
     stable = "made/by-hand:stable"
@@ -49,6 +48,7 @@ def test_the_first_rollout_over_an_installation_made_by_hand_can_be_put_back(
     application.sandbox.on_server("docker", "tag", f"{application.repository}:{version}", stable)
     application.write(by_hand)
     application.sandbox.on_server("sh", "-c", f"cd {directory} && rm -rf .releve/[!b]* && docker compose up -d")
+    application.move()
     project.set("tag", application.fresh_version("--broken", "boot"))
     failed = project.up()
     assert not failed.succeeded
