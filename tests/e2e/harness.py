@@ -58,9 +58,9 @@ class Sandbox:
         self.config = yaml.safe_load(stack_file.read_text())["config"]
         self._remove_leftovers()
 
-    def add_server(self, name: str) -> Sandbox:
+    def add_server(self, name: str, *options: str) -> Sandbox:
         """The same sandbox seen from another server, which is made if need be."""
-        self.command("add-server", name)
+        self.command("add-server", name, *options)
         other = copy.copy(self)
         other.server = name
         other.config = copy.deepcopy(self.config)
