@@ -3,7 +3,7 @@
 .PHONY: help demo test test-fast lint sandbox new-app reference faults bench transcript clean
 
 PYTHON = .venv/bin/python
-SHELL_SCRIPTS = .ci/run server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
+SHELL_SCRIPTS = .ci/run releve tests/server/docker_stub.sh server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
 
 help:
 	@echo 'make demo       fresh machine to a release that serves, and back, on a sandbox on this machine'
