@@ -53,7 +53,8 @@ def properties(application: Application) -> str:
     """What a dump as such does not hold, the owner of a table, and which rows there are."""
     return psql(
         application,
-        "SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, datacl, "
+        "SELECT pg_get_userbyid(datdba), encoding, datcollate, datctype, "
+        "(SELECT string_agg(entry::text, ' ' ORDER BY entry::text) FROM unnest(datacl) entry), "
         "(SELECT tableowner FROM pg_tables WHERE tablename = 'visits'), (SELECT string_agg(name, ' ') FROM visits), "
         "(SELECT string_agg(column_name, ' ') FROM information_schema.columns WHERE table_name = 'visits') "
         "FROM pg_database WHERE datname = current_database()",
