@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,8 @@ from release.reference import ImageReference
 from release.source import Source
 from server.request import Image
 
+READS = 5
+"""Attempts to read the state."""
 APPROVED = "RELEVE_APPROVED"
 """The environment variable with the fingerprint of the plan that was approved."""
 
@@ -29,9 +32,17 @@ APPROVED = "RELEVE_APPROVED"
 def read_state() -> Mapping[str, Mapping[str, Any]]:
     """The outputs of all of the stack's resources, by URN, as the last update left them; no server is asked."""
     name = f"{pulumi.get_organization()}/{pulumi.get_project()}/{pulumi.get_stack()}"
-    answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": name})
-    outputs: Mapping[str, Mapping[str, Any]] = (answer.value or {}).get("outputs") or {}
-    return outputs
+    for attempt in range(READS):
+        time.sleep(attempt * 0.1)
+        try:
+            answer = pulumi.runtime.invoke("pulumi:pulumi:readStackResourceOutputs", {"stackName": name})
+        except Exception as error:  # noqa: BLE001 - of the engine, which may be writing the state just then
+            reason = error
+        else:
+            outputs: Mapping[str, Mapping[str, Any]] = (answer.value or {}).get("outputs") or {}
+            return outputs
+    pulumi.log.warn(f"the plan is made as if nothing had been released, because the state cannot be read: {reason}")
+    return {}
 
 
 @dataclass
