@@ -94,7 +94,7 @@ def test_a_page_loaded_before_the_switch_finds_its_assets_and_going_back_pulls_a
     application.sandbox.on_server("docker", "image", "prune", "--force")
     back = project.release(version)
     assert "is here already" in back.output
-    assert "pulled" not in back.output
+    assert "pull: pulled" not in back.output
     assert not compiled(back.output)
     assert application.serves(version)
 
