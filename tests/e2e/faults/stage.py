@@ -23,6 +23,8 @@ from tests.e2e.harness import CHECKOUT, LOOKS_UP_ONCE, SERVER, Application, Proj
 
 OLD, NEW = "1.0.0", "1.1.0"
 """The new release brings a migration."""
+RETIRED = "0.9.0"
+"""A release before the old one, of the same files."""
 
 MIGRATION = "20240801000000"
 
@@ -143,6 +145,11 @@ class Stage:
             "sh", "-c", 'rm -rf "$1"/.releve/releases/"$2"-* && docker images --quiet "$3:$2" |'
             "xargs --no-run-if-empty docker rmi --force",
             "sh", directory, NEW, self.application.repository,
+        )  # fmt: skip
+        # And there is one that the new release retires: otherwise nothing would have to be purged.
+        self.sandbox.as_root(
+            "sh", "-c", 'cd "$1"/.releve/releases && [ -d "$3" ] || cp -a "$2"-* "$3"',
+            "sh", directory, OLD, f"{RETIRED}-{0:012}",
         )  # fmt: skip
 
     # --------------------------------------------------------------------------------------------- looking at it
