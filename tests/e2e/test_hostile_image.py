@@ -121,7 +121,7 @@ def test_an_image_that_attacks_reads_and_writes_nothing_but_its_own(
     if strategy != "in-place":
         project.set("app.migrate", ["sh", "-c", "exit 1"])
         project.set("tag", commit(application))
-        assert "was put back and serves" in project.up().output
+        assert "was put back" in project.up().output
         project.set("app.migrate", ["sh", "-c", "true"])
     log = application.sandbox.as_root("sh", "-c", 'cat "$1"/.releve/log/*', "sh", application.directory)
     assert "STOLEN" not in log, [line for line in log.splitlines() if "STOLEN" in line]
