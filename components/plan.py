@@ -6,19 +6,19 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pulumi
 import pulumi.runtime
 
-from components.rollout import ENVIRONMENT_KEY, SERVER
+from components.rollout import ENVIRONMENT_KEY, program
 from configuration.keys import specification
 from configuration.tree import ServerSettings, Settings
 from errors import ReleaseError
 from release import environment, plan
 from release.compose_file import ComposeFile
 from release.plan import Past, Plan, Target
-from release.program import Program
 from release.reference import ImageReference
 from release.source import Source
 from server.request import Image
@@ -56,6 +56,11 @@ class Announcement:
     compose_file: ComposeFile | None
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=read_state)
 
+    @cached_property
+    def _pasts(self) -> Mapping[str, Past]:
+        """By the server's name."""
+        return {server.name: Past.of(server.name, self.outputs) for server in self.settings.servers}
+
     def make(self, digest: str, source: Source | None) -> None:
         """Tells the plan for an image with this digest ("": yet to be built). Raises ReleaseError: not approved."""
         made = self._plan(digest or self._published(source), source)
@@ -69,12 +74,12 @@ class Announcement:
 
     def previous(self, server: ServerSettings) -> str:
         """The tag that a server runs now, if another one is to follow it; "" for none."""
-        image = Image.parse(Past.of(server.name, self.outputs).release)
+        image = Image.parse(self._pasts[server.name].release)
         return image.tag if image and image.tag != self.settings.tag else ""
 
     def released(self) -> tuple[str, ...]:
         """The tags that this stack has released, as far as its servers run or keep them."""
-        return tuple(tag for server in self.settings.servers for tag in Past.of(server.name, self.outputs).tags)
+        return tuple(tag for server in self.settings.servers for tag in self._pasts[server.name].tags)
 
     def _published(self, source: Source | None) -> str | None:
         """The digest of an image that this stack has built of this source, and has given this tag; None: it has not."""
@@ -89,10 +94,7 @@ class Announcement:
     def _plan(self, digest: str | None, source: Source | None) -> Plan:
         return plan.make(
             pulumi.get_stack(),
-            [
-                (self._target(server, digest, source), Past.of(server.name, self.outputs))
-                for server in self.settings.servers
-            ],
+            [(self._target(server, digest, source), self._pasts[server.name]) for server in self.settings.servers],
         )
 
     def _target(self, server: ServerSettings, digest: str | None, source: Source | None) -> Target:
@@ -104,7 +106,7 @@ class Announcement:
             made_of=source.described if source else "",
             specification=specification(self.settings, server, file.text if file else None),
             environment=self._environment(server),
-            program=Program.read(SERVER).sha256,
+            program=program().sha256,
             others=tuple(told.partition(" ")[0] for told in (file.dependants(services) if file else ())),
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 import os
 import re
@@ -68,7 +69,7 @@ class ComposeRollout(pulumi.ComponentResource):
         super().__init__("releve:index:ComposeRollout", name, None, opts)
         self._name = name
         self._args = args
-        self._program = Program.read(SERVER)
+        self._program = program()
         self._environment = self._fingerprint_environment()
         self._notices = Notices(name, args.settings, args.server, args.previous)
         delivery = args.image.apply(lambda image: steps.delivery_of(args.settings, args.compose_file, image))
@@ -116,7 +117,7 @@ class ComposeRollout(pulumi.ComponentResource):
         """The fingerprints; where assets are compiled, the preview says with them what a changed one means."""
         if step is not StepName.PRECOMPILE:
             return self._environment
-        return [pulumi.Output.concat(one, ": a change compiles the assets again") for one in self._environment]
+        return [pulumi.Output.concat(one, steps.COMPILES_AGAIN) for one in self._environment]
 
     def _install(self) -> remote.Command:
         args = self._args
@@ -217,6 +218,12 @@ class ComposeRollout(pulumi.ComponentResource):
         services, compose_file = self._args.settings.app.services, self._args.compose_file
         for dependant in compose_file.dependants(services) if compose_file else ():
             pulumi.log.warn(dependant, self)
+
+
+@functools.cache
+def program() -> Program:
+    """What runs on servers, as this checkout has it."""
+    return Program.read(SERVER)
 
 
 def actor() -> str:

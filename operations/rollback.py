@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
 from errors import ReleaseError
@@ -12,9 +10,7 @@ from operations import stack as stacks
 from operations.command import console, failing_in_words, server_option, stack_option
 from operations.stack import Stack
 from server.facts import Facts
-
-OF_RELEASE = re.compile(r"(.+)-[0-9a-f]{12}")
-"""The name of a release on a server: its tag and the first digits of its digest."""
+from server.request import tag_of
 
 
 @click.command()
@@ -54,14 +50,13 @@ def rollback(tag: str | None, stack: str | None, server: str | None, *, yes: boo
 
 def tags(facts: Facts) -> list[str]:
     """Of the releases that a server has kept, the last first."""
-    return [found[1] for found in map(OF_RELEASE.fullmatch, facts.kept) if found]
+    return [tag for tag in map(tag_of, facts.kept) if tag]
 
 
 def before(stack: Stack, facts: Facts) -> str:
     """The tag that was live before the present one. Raises ReleaseError where there is none."""
-    previous = OF_RELEASE.fullmatch(facts.previous)
-    others = [*([previous[1]] if previous else []), *tags(facts)]
-    target = next((tag for tag in others if tag != stack.settings.tag), None)
+    others = [tag_of(facts.previous), *tags(facts)]
+    target = next((tag for tag in others if tag and tag != stack.settings.tag), None)
     if target is None:
         raise ReleaseError("the server has kept no other release: name its tag, ./releve rollback TAG")
     return target

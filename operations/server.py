@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from configuration.tree import JumpSettings, ServerSettings, Settings
 from errors import ReleaseError
@@ -48,7 +49,7 @@ def ask(settings: Settings, server: ServerSettings, image: ImageReference | None
     program = Program.read(PROJECT / "server")
     asked = steps.request_of(StepName.FACTS, settings, server, image=image)
     text = program.install_input(asked, StepName.FACTS)
-    done = _finished(server, program.install_command(), text)
+    done = _logged_in(server, program.install_command(), input=text, capture_output=True)
     if done.returncode == NOT_REACHED:
         is_another = "Host key verification failed" in done.stderr or "IDENTIFICATION HAS CHANGED" in done.stderr
         why = "it has another host key than servers[].hostKey" if is_another else done.stderr.strip()
@@ -72,10 +73,7 @@ def run(server: ServerSettings, command: Sequence[str], stdin: str | None = "", 
     terminal: it gets one
     The status is NOT_REACHED where the server was not reached.
     """
-    with tempfile.TemporaryDirectory(prefix="releve-") as directory:
-        words = [*ssh_command(server, Path(directory)), *(["-t"] if terminal else [])]
-        given = None if stdin is None else stdin.encode()
-        return subprocess.run((*words, shlex.join(command)), input=given, check=False).returncode
+    return _logged_in(server, shlex.join(command), input=stdin, options=["-t"] if terminal else []).returncode
 
 
 def in_directory(directory: str, *command: str) -> tuple[str, ...]:
@@ -83,11 +81,13 @@ def in_directory(directory: str, *command: str) -> tuple[str, ...]:
     return ("sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", directory, *command)
 
 
-def _finished(server: ServerSettings, line: str, stdin: str) -> subprocess.CompletedProcess[str]:
-    """A command line of the server's shell that has ended, with what it printed."""
+def _logged_in(
+    server: ServerSettings, line: str, *, options: Sequence[str] = (), **how: Any
+) -> subprocess.CompletedProcess[str]:
+    """A command line of the server's shell that has ended. options: of ssh; how: as subprocess.run has it."""
     with tempfile.TemporaryDirectory(prefix="releve-") as directory:
-        words = (*ssh_command(server, Path(directory)), line)
-        return subprocess.run(words, input=stdin, capture_output=True, text=True, errors="replace", check=False)
+        words = (*ssh_command(server, Path(directory)), *options, line)
+        return subprocess.run(words, encoding="utf-8", errors="replace", check=False, **how)
 
 
 def ssh_command(server: ServerSettings, directory: Path) -> tuple[str, ...]:

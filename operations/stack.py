@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +88,7 @@ def pulumi(*words: str) -> subprocess.CompletedProcess[str]:
 
 def run_pulumi(*words: str) -> int:
     """Runs pulumi in the project, on this terminal. Returns its exit status."""
-    return subprocess.run(("pulumi", *words), cwd=PROJECT, check=False, env=os.environ).returncode
+    return subprocess.run(("pulumi", *words), cwd=PROJECT, check=False).returncode
 
 
 def _asked(*words: str, failing: str) -> dict[str, Any]:

@@ -16,14 +16,14 @@ from configuration.keys import specified
 from configuration.tree import ServerSettings, Settings
 from release import steps
 from release.reference import ImageReference
-from server.request import AssetsFrom, Image, StepName, Strategy
+from release.steps import COMPILES_AGAIN
+from server.request import AssetsFrom, Image, StepName, Strategy, tag_of
 
 BUILDING = ("build", "check", "smoke-test", "publish")
 """What is done here before the servers' turn, where the image is built."""
 _RECREATED = re.compile(r"notice: (\S+) will be (?:recreated|restarted), too")
 _EXPECTED = re.compile(r"usual here: ([0-9.]+) s")
 _KEPT = re.compile(r"kept: (.*) \([0-9.]+ s\)")
-_NAMED = re.compile(r".+-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Past:
             values = resource.get("outputs") or {}
             if kind.endswith("command:remote:Command") and name.startswith(f"{server}-"):
                 step = name.removeprefix(f"{server}-")
-                triggers[step] = [str(value) for value in values.get("triggers") or ()]
+                triggers[step] = [str(value).removesuffix(COMPILES_AGAIN) for value in values.get("triggers") or ()]
                 said[step] = str(values.get("stdout") or "")
             elif kind.endswith("releve:index:ComposeRollout") and name == server:
                 release, known = str(values.get("release") or ""), values.get("specified") or {}
@@ -61,10 +61,9 @@ class Past:
     def tags(self) -> tuple[str, ...]:
         """Those that were released to the server, as far as it runs or keeps them."""
         kept = _KEPT.search(self.said.get("purge", ""))
-        # Each is named by its tag and twelve digits of its digest; what was found at the beginning has no tag.
-        names = [name for name in (kept[1].split() if kept else ()) if _NAMED.fullmatch(name)]
+        of_kept = [tag for tag in map(tag_of, kept[1].split() if kept else ()) if tag]
         live = Image.parse(self.release)
-        return tuple(dict.fromkeys([*([live.tag] if live else []), *(name.rpartition("-")[0] for name in names)]))
+        return tuple(dict.fromkeys([*([live.tag] if live else []), *of_kept]))
 
 
 @dataclass(frozen=True)
@@ -180,8 +179,7 @@ def _steps(target: Target, past: Past) -> Iterator[str]:
     wanted = [target.settings.tag, target.digest, target.specification, *target.environment]
     runs = False
     for step in steps.plan(target.settings):
-        # An environment's variables are followed by words of the preview's, and the last is the step before it.
-        had = [value.partition(": a change")[0] for value in past.triggers.get(step, ())[:-1]]
+        had = list(past.triggers.get(step, ())[:-1])  # the last is the step before it
         runs = runs or target.digest is None or had != wanted
         if runs:
             yield str(step)
@@ -218,9 +216,7 @@ def _reasons(target: Target, past: Past) -> Iterator[str]:
 
 
 def _environment_reasons(target: Target, past: Past) -> Iterator[str]:
-    had = {
-        value.partition(": a change")[0] for value in past.triggers.get(StepName.PULL, ()) if value.startswith("env ")
-    }
+    had = {value for value in past.triggers.get(StepName.PULL, ()) if value.startswith("env ")}
     names = sorted({value.split(" ")[1] for value in had ^ set(target.environment)})
     if names:
         compiled = target.settings.app.assets and target.settings.app.assets_from is AssetsFrom.COMPILE

@@ -12,6 +12,7 @@ import shlex
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from server import request
@@ -51,12 +52,12 @@ class Program:
         main, bootstrap = texts.pop("__main__.py"), texts.pop("bootstrap.py")
         return cls({"__main__.py": main, **{f"server/{name}": text for name, text in texts.items()}}, bootstrap)
 
-    @property
+    @cached_property
     def content(self) -> bytes:
         """All of it as one document, the same on every machine."""
         return json.dumps(self.files, sort_keys=True).encode()
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Of the content; 64 hexadecimal digits."""
         return hashlib.sha256(self.content).hexdigest()

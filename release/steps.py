@@ -21,6 +21,9 @@ from server.request import (
     Strategy,
 )
 
+COMPILES_AGAIN = ": a change compiles the assets again"
+"""What a preview says of each variable of `env`, behind its fingerprint among the triggers of `precompile`."""
+
 
 def plan(settings: Settings) -> tuple[StepName, ...]:
     """The steps of a rollout in order, after `install`."""

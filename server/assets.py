@@ -16,7 +16,7 @@ from pathlib import Path
 
 from server.asking import Asking
 from server.commands import Docker
-from server.containers import Mount, OneOffs, containers_from, inspect, listing, mount_option
+from server.containers import Mount, OneOffs, id_of_image, inspect, inspected, listing, mount_option
 from server.in_container import in_container
 from server.preparation import Candidate
 from server.releases import directory_of, linked, remove_directory
@@ -240,10 +240,10 @@ def image_here(run: Run, docker: Docker, project: str, release: str) -> str:
     kept = directory_of(run, release)
     found = [line.partition("=")[2] for line in _lines(kept / "images")]
     there = listing(docker, project).of(*run.request.services)
-    containers = containers_from(docker.ask("inspect", *there).text) if there else []
-    images = [*found, read_line(kept / "image"), *(container.image for container in containers), run.image.pinned]
+    running = (container.image for container in inspected(docker, there))
+    images = [*found, read_line(kept / "image"), *running, run.image.pinned]
     for image in dict.fromkeys(images):
-        if image and docker.ask("image", "inspect", "--format", "{{.Id}}", image).succeeded:
+        if image and id_of_image(docker, image):
             return image
     return ""
 

@@ -89,7 +89,12 @@ class Mount:
 
 @dataclass(frozen=True)
 class Container:
-    """A container as `docker inspect` tells of it. image: its id; image_name: what whoever made the container wrote."""
+    """A container as `docker inspect` tells of it.
+
+    policy:     when Docker starts it again, as Compose writes it: "no", "always", …
+    image:      its id
+    image_name: what whoever made the container wrote
+    """
 
     id: str
     name: str
@@ -97,7 +102,9 @@ class Container:
     status: str
     exit_code: int
     restarts: int
+    policy: str
     started_at: str
+    finished_at: str
     image: str
     image_name: str
     process: int
@@ -143,7 +150,9 @@ def _container(found: Mapping[str, Any]) -> Container:
         status=state.get("Status", ""),
         exit_code=state.get("ExitCode", 0),
         restarts=found.get("RestartCount", 0),
+        policy=(host.get("RestartPolicy") or {}).get("Name") or "no",
         started_at=state.get("StartedAt", ""),
+        finished_at=state.get("FinishedAt") or "",
         image=found.get("Image", ""),
         image_name=(found.get("Config") or {}).get("Image") or "",
         process=state.get("Pid", 0),
@@ -163,6 +172,16 @@ def _container(found: Mapping[str, Any]) -> Container:
             for mount in found.get("Mounts") or ()
         ),
     )
+
+
+def inspected(docker: Docker, ids: Sequence[str]) -> list[Container]:
+    """The containers with these ids, as many of them as there still are."""
+    return containers_from(docker.ask("inspect", *ids).text) if ids else []
+
+
+def id_of_image(docker: Docker, reference: str) -> str:
+    """The id of an image on this server, "" where it is not here."""
+    return docker.ask("image", "inspect", "--format", "{{.Id}}", reference).text.strip()
 
 
 def reached_at(docker: Docker, container: Container) -> list[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from server import assets, environment, releases
 from server.commands import Docker
+from server.containers import id_of_image
 from server.preparation import find_files
 from server.project import Project
 from server.request import Image
@@ -56,7 +57,7 @@ def differences(
     kept = releases.directory_of(run, releases.linked(run.state, "current"))
     image = Image.parse(read_line(kept / "image"))
     found = [
-        *_other_images(containers, run.request.services, _image_id(docker, image)),
+        *_other_images(containers, run.request.services, id_of_image(docker, image.pinned) if image else ""),
         *_not_running(containers, project, since),
         *_orphans(containers, known),
         *_left_behind(project, run.request.services, image),
@@ -67,8 +68,11 @@ def differences(
     return tuple(found)
 
 
-def _image_id(docker: Docker, image: Optional[Image]) -> str:
-    return docker.ask("image", "inspect", "--format", "{{.Id}}", image.pinned).text.strip() if image else ""
+def running(containers: "Sequence[ContainerFacts]", service: str) -> list[str]:
+    """The names of a service's containers that run."""
+    return [
+        container.name for container in containers if container.service == service and container.status == "running"
+    ]
 
 
 def _other_images(containers: "Sequence[ContainerFacts]", services: Sequence[str], wanted: str) -> Iterable[Difference]:
@@ -144,7 +148,7 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _assets(run: Run, docker: Docker, containers: "Sequence[ContainerFacts]") -> Iterable[Difference]:
     """Files of the live release that visitors do not get as they were made."""
     directory = assets.assets_of(run, releases.linked(run.state, "current"))
-    web = [it.name for it in containers if it.service == run.request.web and it.status == "running"]
+    web = running(containers, run.request.web)
     if directory is None or not web:
         return
     for number, path in enumerate(run.request.assets.paths):

@@ -19,13 +19,15 @@ from typing import Any, Optional
 from server import drift, releases
 from server.answers import NoAnswer, get
 from server.commands import Docker
-from server.containers import Compose, containers_from, listing, project_answer
+from server.containers import Compose, Container, inspected, listing, project_answer
 from server.drift import Difference
 from server.errors import StepError
 from server.health import Gate
 from server.install import check_tools
+from server.memory import memory_of_server
+from server.placement import read_resolved
 from server.postgres import service_of
-from server.preparation import check, find_files
+from server.preparation import check
 from server.project import Project
 from server.public import QUESTION
 from server.request import read
@@ -140,7 +142,7 @@ def tell(run: Run) -> str:
 def gather(run: Run, docker: Docker) -> Facts:
     """Looks at everything. Raises StepError."""
     compose, state = check_tools(run, docker), run.state
-    resolved = _resolved(run, docker)
+    resolved = read_resolved(run, docker)
     project = Project.of(resolved, run.request.services, run.request.one_shots)
     known = json.loads(project_answer(docker, Compose(run.directory), profiles="*").text or "{}").get("services") or {}
     release = releases.linked(state, "current")
@@ -159,7 +161,7 @@ def gather(run: Run, docker: Docker) -> Facts:
         problem=_problem(run, docker, containers),
         public=_public(run),
         containers=containers,
-        history=tuple(_lines(state / "history.jsonl")[-HISTORY:]),
+        history=tuple(json.dumps(entry) for entry in list(releases.history(state))[-HISTORY:]),
         backups=tuple(
             Backup(path.name, path.stat().st_size, _changed(path))
             for path in sorted((state / "backups").glob("*.dump"))
@@ -172,14 +174,6 @@ def gather(run: Run, docker: Docker) -> Facts:
         refused=_refusal(run, docker),
         unrollable=_unrollable(run, resolved),
     )
-
-
-def _resolved(run: Run, docker: Docker) -> dict[str, Any]:
-    answer = project_answer(docker, Compose(run.directory))
-    if not answer.succeeded:
-        raise docker.failure(f"Docker Compose does not accept {find_files(run.request).compose}.")
-    resolved: dict[str, Any] = json.loads(answer.text)
-    return resolved
 
 
 def _refusal(run: Run, docker: Docker) -> str:
@@ -210,31 +204,28 @@ def _unrollable(run: Run, resolved: dict[str, Any]) -> str:
 
 def _containers(docker: Docker, project: str) -> tuple[ContainerFacts, ...]:
     ids = [container.id for container in listing(docker, project).containers]
-    text = docker.ask("inspect", *ids).text if ids else "[]"
-    found = [_container(told) for told in json.loads(text or "[]")]
+    found = [_container(container) for container in inspected(docker, ids)]
     return tuple(sorted(found, key=lambda container: (container.service, container.name)))
 
 
-def _container(told: Any) -> ContainerFacts:
-    (container,) = containers_from(json.dumps([told]))
-    state, policy = told.get("State") or {}, (told.get("HostConfig") or {}).get("RestartPolicy") or {}
+def _container(container: Container) -> ContainerFacts:
     return ContainerFacts(
         service=container.service,
         name=container.name,
         status=container.status,
-        exit_status=int(state.get("ExitCode") or 0),
+        exit_status=container.exit_code,
         restarts=container.restarts,
         started_at=container.started_at,
-        finished_at=str(state.get("FinishedAt") or ""),
-        policy=str(policy.get("Name") or "no"),
-        image=str((told.get("Config") or {}).get("Image") or ""),
+        finished_at=container.finished_at,
+        policy=container.policy,
+        image=container.image_name,
         image_id=container.image,
     )
 
 
 def _problem(run: Run, docker: Docker, containers: Sequence[ContainerFacts]) -> str:
     """What is wrong with the answers of the web service's containers."""
-    web = [it.name for it in containers if it.service == run.request.web and it.status == "running"]
+    web = drift.running(containers, run.request.web)
     if not web:
         return f"'{run.request.web}' does not run"
     gate = Gate.of(run)
@@ -266,8 +257,7 @@ def _busy(lock: Path) -> str:
 
 def _machine(run: Run, docker: Docker, compose: str) -> Machine:
     disk = shutil.disk_usage(run.directory)
-    lines = [line.split() for line in _lines(Path("/proc/meminfo"))]
-    memory = {line[0].rstrip(":"): int(line[1]) << 10 for line in lines if len(line) > 1 and line[1].isdigit()}
+    memory = memory_of_server()
     return Machine(
         python=platform.python_version(),
         engine=docker.ask("version", "--format", "{{.Server.Version}}").text.strip(),

@@ -265,8 +265,12 @@ def migrate(run: Run, docker: Docker, compose: Compose) -> None:
     note_migration(run)
     if not run.request.database.migrate:
         return  # one-shots do it
-    oneoffs = OneOffs.of(run.request)
-    words = oneoffs.command(run.request.web, run.request.database.migrate)
-    if oneoffs.run(docker, compose, "migrate", *words) != 0:
+    if not run_migrations(run, docker, compose):
         raise docker.failure("The migrations fail (app.migrate).")
     run.say("migrated the database")
+
+
+def run_migrations(run: Run, docker: Docker, compose: Compose) -> bool:
+    """Runs app.migrate in a one-off container; whether it succeeded."""
+    oneoffs = OneOffs.of(run.request)
+    return oneoffs.run(docker, compose, "migrate", *oneoffs.command(run.request.web, run.request.database.migrate)) == 0

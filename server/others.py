@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from server.commands import Docker
-from server.containers import project_answer
+from server.containers import id_of_image, project_answer
 from server.identity import Placed
 from server.preparation import Candidate
 from server.project import Project
@@ -84,7 +84,7 @@ def announce(run: Run, docker: Docker, candidate: Candidate, containers: Sequenc
     expected = {*run.request.services, *project.along}
     images = {name: service.image for name, service in project.services.items() if name not in expected}
     others = [
-        Other(name, image, (hashes[name],), _image_id(docker, image))
+        Other(name, image, (hashes[name],), id_of_image(docker, image) if image else "")
         for name, image in images.items()
         if name in hashes
     ]
@@ -115,8 +115,3 @@ def tell_left_behind(run: Run, project: Project) -> None:
 def _hashes(docker: Docker, words: Sequence[str], stdin: bytes) -> dict[str, str]:
     """Service → the hash of its settings, for those that `up` starts; {} where Compose does not say."""
     return dict(re.findall(r"^(\S+) ([0-9a-f]{64})$", docker.ask(*words, stdin=stdin).text, re.MULTILINE))
-
-
-def _image_id(docker: Docker, image: str) -> str:
-    answer = docker.ask("image", "inspect", "--format", "{{.Id}}", image) if image else None
-    return answer.text.strip() if answer and answer.succeeded else ""

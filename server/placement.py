@@ -8,6 +8,7 @@ import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from server import environment
 from server.commands import Docker, keep_newest
@@ -93,7 +94,13 @@ def require_in_place(run: Run, docker: Docker) -> Project:
 
 def read_project(run: Run, docker: Docker) -> Project:
     """The project as its own files say it."""
+    return Project.of(read_resolved(run, docker), run.request.services, run.request.one_shots)
+
+
+def read_resolved(run: Run, docker: Docker) -> dict[str, Any]:
+    """What Compose makes of the project's own files."""
     answer = project_answer(docker, Compose(run.directory))
     if not answer.succeeded:
         raise docker.failure(f"Docker Compose does not accept {find_files(run.request).compose}.")
-    return Project.of(json.loads(answer.text), run.request.services, run.request.one_shots)
+    resolved: dict[str, Any] = json.loads(answer.text)
+    return resolved

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.commands import Docker
-from server.containers import containers_from, inspect, reached_at
+from server.containers import inspect, inspected, reached_at
 from server.health import is_shown_here
 from server.nginx import Door, Lookups, doors_of, lookups_of
 from server.request import Strategy
@@ -78,13 +78,12 @@ def find(run: Run, docker: Docker, container: str) -> list[Proxy]:
             f"container "
             f"within {UNKNOWN_PROXY:.0f} s"
         )
-    containers = containers_from(docker.ask("inspect", *passing).text) if passing else []
     return [
         Proxy(
             id=it.id, name=it.name, lookups=known, command=commands[it.id],
             doors=doors_of(found[it.id], names), addresses=reached_at(docker, it),
         )
-        for it in containers
+        for it in inspected(docker, passing)
         if (known := lookups.get(it.id))
     ]  # fmt: skip
 

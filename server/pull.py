@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from server import assets, environment, releases
 from server.bringing_up import missing_dependencies
 from server.commands import Docker
-from server.containers import Container, Mount, OneOffs, inspect, listing, project_answer
+from server.containers import Container, Mount, OneOffs, id_of_image, inspect, listing, project_answer
 from server.errors import Refusal
 from server.former import adopt_assets
 from server.identity import Placed, identity_of, require_identity
 from server.kept_images import keep_images
+from server.memory import memory_of_server
 from server.others import announce
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
 from server.project import Project
@@ -108,8 +108,7 @@ def _require_memory(run: Run, docker: Docker, candidate: Candidate) -> None:
     # Pages that processes share are counted for each.
     tables = [docker.ask("top", container, "-o", "pid,rss").text.splitlines()[1:] for container in running]
     used = sum(int(line.split()[1]) for lines in tables for line in lines)
-    available = [line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemAvailable:")]
-    free = int(available[0].split()[1])
+    free = memory_of_server()["MemAvailable"] >> 10
     if used >= free:
         raise cannot_roll(
             run.request.web,
@@ -141,7 +140,7 @@ def _keep_found(run: Run, docker: Docker, candidate: Candidate, found: releases.
 def pull_image(run: Run, docker: Docker) -> None:
     """Sees that the release's image is on this server, under its tag."""
     image = run.image
-    if docker.ask("image", "inspect", "--format", "{{.Id}}", image.pinned).succeeded:
+    if id_of_image(docker, image.pinned):
         run.say(f"{image} is here already")
     else:
         _fetch(run, docker, str(image))

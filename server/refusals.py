@@ -25,7 +25,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from server.commands import Docker, end_group
-from server.containers import OneOffs
+from server.containers import OneOffs, id_of_image
 from server.in_container import in_container
 from server.run import Run, replace_file
 
@@ -149,7 +149,7 @@ def iptables_image(docker: Docker) -> str | None:
         return None
     told = "".join(f"{path} {Path(path).stat().st_size} {Path(path).stat().st_mtime_ns}\n" for path in files)
     name = f"releve-iptables:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
-    if docker.ask("image", "inspect", "--format", "{{.Id}}", name).succeeded:
+    if id_of_image(docker, name):
         return name
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from server.asking import Asking
 from server.commands import Docker
-from server.containers import Compose, OneOffs, project_answer
+from server.containers import Compose, project_answer
 from server.database import Database, Dump, newest_dumps
 from server.errors import Refusal
-from server.migrations import migrated, named, status_of
+from server.migrations import migrated, named, run_migrations, status_of
 from server.placement import read_project
 from server.preparation import prepare
 from server.pull import pull_image
@@ -77,7 +77,7 @@ def database_address(given: str, name: str) -> str:
 
 
 def _migrate(run: Run, asking: Asking, name: str) -> None:
-    docker, web = run.begin(StepName.PENDING), run.request.web
+    docker = run.begin(StepName.PENDING)
     found = migrated(status_of(run, docker, asking))
     if [database.name for database in found] != [name]:
         raise Refusal(
@@ -85,9 +85,8 @@ def _migrate(run: Run, asking: Asking, name: str) -> None:
             "A rehearsal needs a config/database.yml that Rails completes by that variable, as it does by default.",
         )
     pending = sum(not is_up for database in found for is_up in database.known.values())
-    docker, oneoffs, began = run.begin(StepName.MIGRATE), OneOffs.of(run.request), time.monotonic()
-    words = oneoffs.command(web, run.request.database.migrate)
-    if oneoffs.run(docker, asking.compose, "migrate", *words) != 0:
+    docker, began = run.begin(StepName.MIGRATE), time.monotonic()
+    if not run_migrations(run, docker, asking.compose):
         raise docker.failure("The migrations fail on a copy of the database.", "The site was not touched.")
     took = time.monotonic() - began
     run.say(f"{pending} migrations were pending; on the copy they took {took:.0f} s, with the start of the application")

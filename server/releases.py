@@ -28,10 +28,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from server import environment
 from server.commands import Docker
-from server.containers import Container, OneOffs, inspect, listing, mount_option
+from server.containers import Container, OneOffs, id_of_image, inspect, listing, mount_option
 from server.errors import Refusal
 from server.kept_images import forget_images
 from server.preparation import Candidate
@@ -113,8 +114,8 @@ def is_current_image(run: Run, docker: Docker, found: Found) -> bool:
     current = directory_of(run, linked(run.state, "current"))
     if (current / "images").exists():
         return sorted((current / "images").read_text().split()) == sorted(found.images)
-    answer = docker.ask("image", "inspect", "--format", "{{.Id}}", read_line(current / "image"))
-    return answer.succeeded and {image.partition("=")[2] for image in found.images} == {answer.text.strip()}
+    wanted = id_of_image(docker, read_line(current / "image"))
+    return bool(wanted) and {image.partition("=")[2] for image in found.images} == {wanted}
 
 
 def record_found(run: Run, found: Found, compose: Path) -> str:
@@ -194,10 +195,7 @@ def _remove_image(run: Run, docker: Docker, text: str) -> None:
     if image is None or any(other.endswith(f"@{image.digest}") for other in kept):
         return
     for reference in (image.tagged, image.pinned):
-        if (
-            docker.ask("image", "inspect", "--format", "{{.Id}}", reference).succeeded
-            and docker.run("rmi", reference) != 0
-        ):
+        if id_of_image(docker, reference) and docker.run("rmi", reference) != 0:
             run.say(f"notice: the image {reference} is in use, and stays")
 
 
@@ -228,7 +226,7 @@ def refuse_moved_tag(run: Run, docker: Docker) -> None:
         return
     before, again = Image(image.repository, image.tag, former), f"{image.tagged}-again"
     remedy = "Nothing was stopped. Release what is there now under another tag."
-    if docker.ask("image", "inspect", "--format", "{{.Id}}", before.pinned).succeeded:
+    if id_of_image(docker, before.pinned):
         remedy += (
             f"\nWhat ran here is still on this server; to go back to it, give it a tag that is new, and release that:\n"
             f"docker tag {before.pinned} {again} && docker push {again}"
@@ -242,18 +240,23 @@ def refuse_moved_tag(run: Run, docker: Docker) -> None:
 
 def _released_as(run: Run) -> Iterator[str]:
     """The digests under which the tag has served here, of a repository of this name."""
-    file = run.state / "history.jsonl"
+    for entry in history(run.state):
+        # Earlier versions did not note the repository.
+        same = entry.get("repository", run.image.repository) == run.image.repository
+        if same and (entry.get("result"), entry.get("release")) == ("released", run.image.tag):
+            yield str(entry.get("digest"))
+
+
+def history(state: Path) -> Iterator[dict[str, Any]]:
+    """The rollouts that have been recorded, the newest last."""
+    file = state / "history.jsonl"
     for line in file.read_text().splitlines() if file.exists() else ():
         try:
             entry = json.loads(line)
         except ValueError:
             continue  # cut short, by a full disk for one
-        if not isinstance(entry, dict):
-            continue
-        # Earlier versions did not note the repository.
-        same = entry.get("repository", run.image.repository) == run.image.repository
-        if same and (entry.get("result"), entry.get("release")) == ("released", run.image.tag):
-            yield str(entry.get("digest"))
+        if isinstance(entry, dict):
+            yield entry
 
 
 def begin_rollout(run: Run) -> None:
@@ -291,9 +294,8 @@ def record(run: Run, result: str, *, phase: str = "", previous: str = "", downti
 
 def usual_downtime(run: Run) -> tuple[float, int] | None:
     """The median of the last releases here by this strategy, in seconds, and their number; None where none tells."""
-    told = [json.loads(line) for line in (run.state / "history.jsonl").read_text().splitlines()]
-    strategy = str(run.request.strategy)
-    of_strategy = [entry for entry in told if entry.get("strategy") == strategy and entry.get("result") == "released"]
-    seconds = [float(entry["downtime"]) for entry in of_strategy if entry.get("downtime") is not None][-USUAL:]
+    wanted = (str(run.request.strategy), "released")
+    of_strategy = [it for it in history(run.state) if (it.get("strategy"), it.get("result")) == wanted]
+    seconds = [float(it["downtime"]) for it in of_strategy if it.get("downtime") is not None][-USUAL:]
     # Of an even number the larger one in the middle. The module statistics takes a third of a step's start.
     return (sorted(seconds)[len(seconds) // 2], len(seconds)) if seconds else None

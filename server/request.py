@@ -8,6 +8,7 @@ A field that is unknown, missing or of another type is refused, and so is anothe
 import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -269,6 +270,15 @@ class Request:
     def workers(self) -> tuple[str, ...]:
         """The services after it."""
         return self.services[1:]
+
+
+_OF_RELEASE = re.compile(r"(.+)-[0-9a-f]{12}")
+
+
+def tag_of(release: str) -> Optional[str]:
+    """The tag in a release's name (Image.release); None where it has none, as what was found at the beginning."""
+    found = _OF_RELEASE.fullmatch(release)
+    return found[1] if found else None
 
 
 class RequestError(ValueError):

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from server import releases
-from server.bringing_up import bring_up
+from server.bringing_up import bring_up, stop_application
 from server.commands import Docker
 from server.containers import Compose, inspect
 from server.database import Database, Dump, dumps_named, keep_newest
@@ -42,7 +42,7 @@ def restore(run: Run) -> None:
     replace_file(run.state / "restoring", f"{name}\n")
     show_maintenance_page(run)
     try:
-        docker.must("compose", "stop", *run.request.services, failing="The services cannot be stopped.")
+        stop_application(run, docker, project)
         run.say(f"stopped {' '.join(run.request.services)}")
         before = database.dump(run.begin(StepName.DUMP), Compose(run.directory), "before-restore", keeps_all=True)
         _exchange(run, project, dumps)

@@ -22,7 +22,7 @@ from server.answers import NoAnswer
 from server.background import Background
 from server.bringing_up import bring_up_whole
 from server.commands import Docker
-from server.containers import OneOffs, inspect, listing
+from server.containers import OneOffs, inspect, inspected, listing
 from server.health import (
     QUESTION,
     Gate,
@@ -43,7 +43,7 @@ from server.refusals import Refuser, forget_refused, iptables_image, note_refuse
 from server.releases import directory_of, has_served
 from server.request import StepName
 from server.run import Run, read_line, replace_file
-from server.transaction import Rollout, inspected, targets_of
+from server.transaction import Rollout, targets_of
 from server.workers import Workers, listed, new_containers, note_made, note_new
 
 LONG_BOOT = 0.4

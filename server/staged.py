@@ -241,15 +241,18 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
         run.say(f"{name}; nothing served before")
-        tell_left_behind(run, rollout.project)
-        return
+    else:
+        _tell_downtime(run, name, downtime)
+    tell_left_behind(run, rollout.project)
+
+
+def _tell_downtime(run: Run, name: str, downtime: float) -> None:
     budget = run.request.downtime_budget
     over = f", more than app.downtimeBudget allows ({budget} s)" if budget is not None and downtime > budget else ""
     run.say(f"{name}; the site did not answer for {downtime:.1f} s{over}")
     usual = releases.usual_downtime(run)
     if usual:
         run.say(f"usual here: {usual[0]:.1f} s (median of {usual[1]})")
-    tell_left_behind(run, rollout.project)
 
 
 def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:

@@ -26,7 +26,7 @@ from server import environment, releases, sockets
 from server.assets import assets_of, image_here, publish, purge
 from server.bringing_up import make_one_shots, stop_application
 from server.commands import Docker
-from server.containers import Container, OneOffs, containers_from, listing, reached_at
+from server.containers import Container, OneOffs, id_of_image, inspected, listing, reached_at
 from server.database import Database, noted_dumps, remove_unfinished_dumps
 from server.errors import StepError
 from server.health import Gate, failure_with_logs, is_shown_here
@@ -86,11 +86,6 @@ class Rollout:
             targets = targets_of(self.run, docker, containers)
         shown = [it.process for it in containers if is_shown_here(it) and sockets.shows(it.process)]
         self.measured = Measured(targets, shown, health.port)
-
-
-def inspected(docker: Docker, ids: list[str]) -> list[Container]:
-    """The containers, as many of them as there still are."""
-    return containers_from(docker.ask("inspect", *ids).text) if ids else []
 
 
 def targets_of(run: Run, docker: Docker, containers: list[Container]) -> list[Target]:
@@ -354,7 +349,7 @@ def _restore_images(run: Run, docker: Docker, previous: str, project: Project) -
         reference = project.services[service].image if service in project.services else ""
         if not reference or "@" in reference:
             continue
-        if docker.ask("image", "inspect", "--format", "{{.Id}}", reference).text.strip() != wanted:
+        if id_of_image(docker, reference) != wanted:
             docker.must("tag", wanted, reference, failing=f"The image of '{service}' is gone.")
 
 

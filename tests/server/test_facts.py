@@ -57,6 +57,14 @@ def test_a_release_is_told_of_with_its_image_and_its_rollouts(released: Server) 
     assert trace(released.directory) == before
 
 
+def test_a_line_of_the_history_that_a_full_disk_has_cut_short_ends_nothing(released: Server) -> None:
+    history = released.state / "history.jsonl"
+    whole = history.read_text()
+    history.write_text(f'{whole}{{"start": "2026-\n')
+    assert released.run("up").status == 0
+    assert len(told(released.run("facts")).history) == len(whole.splitlines()) + 1
+
+
 def test_an_edited_compose_file_is_named_by_its_services(released: Server) -> None:
     text = released.compose_file.read_text()
     released.compose_file.write_text(text.replace("image: nginx:1", "image: nginx:2"))
