@@ -22,9 +22,9 @@ demo:
 	sandbox/up
 	$(PYTHON) sandbox/demo
 
-# Two at a time, a file each: most of a test is waiting for a server. Each has a sandbox of its own.
+# Three at a time, a file each: most of a test is waiting for a server. Each has a sandbox of its own.
 test: lint
-	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile tests/unit tests/server tests/engine tests/e2e
+	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile tests/unit tests/server tests/engine tests/e2e
 
 # Not these of tests/server: each of their cases starts the program and docker's stub many times.
 LONG = rolling trial compose_file health_gate install connection_lock_and_log

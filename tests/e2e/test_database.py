@@ -107,3 +107,20 @@ def test_an_entrypoint_that_migrates_is_refused_and_without_it_migrations_run_un
     assert f"dumped the database '{DATABASE}'" in done.output
     assert "note" in properties(application)
     assert application.serves(version)
+
+
+def test_a_rolling_release_migrates_it_under_a_dump_and_interrupts_nobody(
+    elsewhere: Deployment, put_back: None
+) -> None:
+    application, project = elsewhere
+    project.set("app.strategy", "rolling")
+    project.set("app.migrations", "compatible")
+    project.release("1.0.0")
+    migration = application.source / "db/migrate/20240702000000_add_place.rb"
+    migration.write_text(MIGRATION.replace("AddNote", "AddPlace").replace(":note", ":place"))
+    version = application.fresh_version()
+    done = project.release(version)
+    assert f"dumped the database '{DATABASE}'" in done.output
+    assert "place" in properties(application)
+    assert application.serves(version)
+    assert project.outputs()["downtimeSeconds"] == 0
