@@ -178,3 +178,7 @@ def _of_project(stack: Stack, where: str, facts: Facts) -> Iterator[Finding]:
         yield Finding(where, f"at work: {facts.busy}")
     elif facts.interrupted:
         yield Finding(where, "rollout", "one was interrupted", "Run pulumi up: it goes on with it, or undoes it.")
+    elif facts.restoring:
+        yield Finding(
+            where, f"restore of {facts.restoring}", "it was interrupted", f"Run ./releve restore {facts.restoring}"
+        )

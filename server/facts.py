@@ -31,7 +31,7 @@ from server.preparation import check
 from server.project import Project
 from server.public import QUESTION
 from server.request import read
-from server.run import Run, read_line, timestamp
+from server.run import RESTORING, Run, read_line, timestamp
 
 HISTORY = 200
 """Rollouts of the history that are told, the newest."""
@@ -170,7 +170,7 @@ def gather(run: Run, docker: Docker) -> Facts:
         differences=drift.differences(run, docker, project, containers, since=since, known=known) if release else None,
         database=_database(run, docker, project),
         databases=tuple(_lines(state / "databases")),
-        restoring=read_line(state / "restoring"),
+        restoring=read_line(state / RESTORING),
         refused=_refusal(run, docker),
         unrollable=_unrollable(run, resolved),
     )

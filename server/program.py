@@ -12,6 +12,7 @@ all in .releve (mode 0700):
   kept      the images that it keeps: kept_images.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
   databases the application's, as it named them last
+  restoring the backup whose restore has not come to its end
   left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
   purged, compiled   what became of the assets last: assets.py, in_place.py
 """

@@ -238,6 +238,7 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     releases.keep(run, rollout.candidate)
     releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=downtime)
     transaction.end(run)
+    transaction.end_restore(run)
     name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
     if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
         run.say(f"{name}; nothing served before")
