@@ -19,6 +19,7 @@ class Notices:
 
     previous: the tag that serves when the rollout begins; "" for none
     downtime: seconds without an answer, once the step `up` has told them
+    is_first: it has told that nothing served before
     """
 
     name: str
@@ -26,6 +27,7 @@ class Notices:
     server: ServerSettings
     previous: str
     downtime: float | None = None
+    is_first: bool = False
 
     def hooks(self, step: StepName) -> pulumi.ResourceHookBinding:
         """For a step: Pulumi calls them when it has run, and when it has failed; never in a preview."""
@@ -41,12 +43,16 @@ class Notices:
         return pulumi.ResourceHook(f"{self.name}-{step}-{what}", function)
 
     def _note_downtime(self, told: pulumi.ResourceHookArgs) -> None:
-        self.downtime = steps.downtime_of(str((told.new_outputs or {}).get("stdout") or ""))
+        said = str((told.new_outputs or {}).get("stdout") or "")
+        self.downtime, self.is_first = steps.downtime_of(said), steps.FIRST in said
 
     def _tell_end(self, _told: pulumi.ResourceHookArgs) -> None:
         tag, address = self.settings.tag, self.server.url or self.server.host
-        away = "was not measured" if self.downtime is None else f"{self.downtime:.1f} s"
-        back = f"pulumi config set tag {self.previous} && pulumi up" if self.previous else "there is no release before"
+        unknown = "none, as nothing served before" if self.is_first else "was not measured"
+        away = unknown if self.downtime is None else f"{self.downtime:.1f} s"
+        stack = f"-s {pulumi.get_stack()}"
+        commands = f"pulumi config set tag {self.previous} {stack} && pulumi up {stack}"
+        back = commands if self.previous else "there is no release before"
         pulumi.log.info(f"{self.name} serves {tag} at {address}\ntime without an answer: {away}\nto go back: {back}")
         self._send(notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 COMMANDS = (
-    "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
+    "plan", "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
     "upgrade", "unlock", "doctor", "completion",
 )  # fmt: skip
 """In the order in which --help lists them."""
