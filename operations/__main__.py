@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from operations.command import COMPLETE
+
 COMMANDS = (
     "plan", "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
     "upgrade", "unlock", "doctor", "completion",
@@ -35,4 +37,4 @@ def releve() -> None:
 
 
 if __name__ == "__main__":
-    releve(prog_name="./releve")
+    releve(prog_name="./releve", complete_var=COMPLETE)

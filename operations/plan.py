@@ -48,4 +48,5 @@ def diagnostics(printed: str) -> list[tuple[str, str]]:
         document: dict[str, Any] = json.loads(printed)
     except ValueError:
         return []
-    return [(it["severity"], it["message"].strip()) for it in document.get("diagnostics") or ()]
+    said = [(str(it["severity"]), str(it["message"]).strip()) for it in document.get("diagnostics") or ()]
+    return [(severity, text.removeprefix(f"{severity}: ")) for severity, text in said]
