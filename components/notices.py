@@ -54,20 +54,33 @@ class Notices:
         commands = f"pulumi config set tag {self.previous} {stack} && pulumi up {stack}"
         back = commands if self.previous else "there is no release before"
         pulumi.log.info(f"{self.name} serves {tag} at {address}\ntime without an answer: {away}\nto go back: {back}")
-        self._send(notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
+        send(self.settings, notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
 
     def _failed(self, step: StepName) -> pulumi.ErrorHookFunction:
         def tell(told: pulumi.ErrorHookArgs) -> bool:
             error = "\n".join(told.errors[:1])
-            self._send(notification.failed(pulumi.get_stack(), self.name, self.settings.tag, step, error))
+            send(self.settings, notification.failed(pulumi.get_stack(), self.name, self.settings.tag, step, error))
             return False  # no retry
 
         return tell
 
-    def _send(self, message: Notification) -> None:
-        try:
-            problems = notification.send(self.settings.notify, message)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is what it was
-            problems = [type(error).__name__]
-        for problem in problems:
-            pulumi.log.warn(f"nobody was told there: {problem}")
+
+def of_image(settings: Settings, step: str) -> pulumi.ResourceHookBinding | None:
+    """For a part of making the image, which nobody need be told of unless it fails."""
+
+    def tell(_: pulumi.ErrorHookArgs) -> bool:
+        send(settings, notification.not_released(pulumi.get_stack(), settings.tag, step))
+        return False  # no retry
+
+    hook = pulumi.ErrorHook(f"image-{step}-failed", tell) if settings.notify.urls else None
+    return pulumi.ResourceHookBinding(on_error=[hook]) if hook else None
+
+
+def send(settings: Settings, message: Notification) -> None:
+    """Tells those of notify.urls, which changes no outcome: what cannot be sent is a warning."""
+    try:
+        problems = notification.send(settings.notify, message)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is what it was
+        problems = [type(error).__name__]
+    for problem in problems:
+        pulumi.log.warn(f"nobody was told there: {problem}")

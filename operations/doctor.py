@@ -17,6 +17,7 @@ from errors import ReleaseError
 from operations import server as connection
 from operations import stack as stacks
 from operations.command import console, failing_in_words, json_option, print_json, size, stack_option
+from operations.server import NotReached
 from operations.stack import PROJECT, Stack
 from release import registry
 from release.reference import ImageReference
@@ -116,7 +117,7 @@ def the_registry(stack: Stack) -> Iterator[Finding]:
     try:
         state = registry.probe(image, registry.connect(image.registry, settings.registry, PROJECT))
     except ReleaseError as error:
-        yield Finding("the registry", image.registry, str(error))
+        yield Finding("the registry", image.registry, str(error), "Check registry.* and the files that it names.")
         return
     if isinstance(state, Unreachable):
         yield Finding("the registry", image.registry, state.reason, "Check registry.* and the network.")
@@ -138,10 +139,19 @@ def the_server(stack: Stack, server: ServerSettings) -> Iterator[Finding]:
         facts = connection.ask(stack.settings, server, stack.released)
     except ReleaseError as error:
         first, _, rest = str(error).partition("\n")
-        yield Finding(server.name, server.host, first, rest.replace("\n", " "))
+        yield Finding(server.name, server.host, first, _of_connection(error) or rest.replace("\n", " "))
         return
     yield from _of_machine(server.name, facts.machine, (before + time.time()) / 2)
     yield from _of_project(stack, server.name, facts)
+
+
+def _of_connection(error: ReleaseError) -> str:
+    """What to do where the server was not reached."""
+    if not isinstance(error, NotReached):
+        return ""
+    if error.is_another:
+        return "Compare its key at the server itself, then set servers[].hostKey: docs/runbook.md, Another key."
+    return "Check servers[].host, port and user, whether it runs, and that `ssh-add -l` lists a key that it knows."
 
 
 def _of_machine(where: str, machine: Machine, now: float) -> Iterator[Finding]:
@@ -165,12 +175,14 @@ def _of_machine(where: str, machine: Machine, now: float) -> Iterator[Finding]:
 
 def _of_project(stack: Stack, where: str, facts: Facts) -> Iterator[Finding]:
     strategy = stack.settings.app.strategy
-    yield Finding(where, f"{facts.directory}, project '{facts.project}'", facts.refused)
+    fault, _, remedy = facts.refused.partition("\n")
+    yield Finding(where, f"{facts.directory}, project '{facts.project}'", fault, remedy.replace("\n", " "))
     if facts.unrollable:
         wanted = strategy is Strategy.ROLLING
         yield Finding(
             where, f"fit for staged and in-place, not for rolling: {facts.unrollable}",
             "app.strategy is rolling" if wanted else "",
+            "Set app.strategy: staged, or change the Compose file: docs/zero-downtime.md." if wanted else "",
         )  # fmt: skip
     else:
         yield Finding(where, f"fit for every strategy; app.strategy is {strategy}")

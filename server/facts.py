@@ -102,7 +102,7 @@ class Facts:
     database:    the service in which the database is, or "" where that is not known
     databases:   their names, as the application named them last
     restoring:   the backup whose restore has begun and has not come to its end, or ""
-    refused:     why a rollout would be refused here, or ""
+    refused:     why a rollout would be refused here, and on the next lines what to do about it; or ""
     unrollable:  why the strategy rolling cannot be used, or ""
     """
 
@@ -182,7 +182,7 @@ def _refusal(run: Run, docker: Docker) -> str:
         try:
             check(run, docker, Path(scratch))
         except StepError as error:
-            return f"{error.message} {error.remedy}".strip()
+            return f"{error.message}\n{error.remedy}".strip()
     return ""
 
 
