@@ -107,7 +107,8 @@ def _agent() -> Finding:
     done = subprocess.run(("ssh-add", "-l"), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return Finding("this machine", "SSH agent", "it holds no key", "Run:  ssh-add   (or set servers[].privateKey)")
-    return Finding("this machine", f"SSH agent with {len(done.stdout.splitlines())} keys")
+    keys = len(done.stdout.splitlines())
+    return Finding("this machine", f"SSH agent with {keys} key{'s' if keys != 1 else ''}")
 
 
 def the_registry(stack: Stack) -> Iterator[Finding]:
