@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def doctor(stack: str | None, *, as_json: bool) -> None:
         said = f": [red]{finding.fault}[/red]" if finding.fault else ""
         console().print(f"{mark}  {finding.where}: {finding.what}{said}")
         if finding.remedy:
-            console().print(f"       {finding.remedy}")
+            console().print(textwrap.indent(finding.remedy, " " * 7))
     if any(finding.fault for finding in findings):
         raise SystemExit(1)
 
@@ -140,7 +141,7 @@ def the_server(stack: Stack, server: ServerSettings) -> Iterator[Finding]:
         facts = connection.ask(stack.settings, server, stack.released)
     except ReleaseError as error:
         first, _, rest = str(error).partition("\n")
-        yield Finding(server.name, server.host, first, _of_connection(error) or rest.replace("\n", " "))
+        yield Finding(server.name, server.host, first, _of_connection(error) or rest)
         return
     yield from _of_machine(server.name, facts.machine, (before + time.time()) / 2)
     yield from _of_project(stack, server.name, facts)
@@ -177,7 +178,7 @@ def _of_machine(where: str, machine: Machine, now: float) -> Iterator[Finding]:
 def _of_project(stack: Stack, where: str, facts: Facts) -> Iterator[Finding]:
     strategy = stack.settings.app.strategy
     fault, _, remedy = facts.refused.partition("\n")
-    yield Finding(where, f"{facts.directory}, project '{facts.project}'", fault, remedy.replace("\n", " "))
+    yield Finding(where, f"{facts.directory}, project '{facts.project}'", fault, remedy)
     if facts.unrollable:
         wanted = strategy is Strategy.ROLLING
         yield Finding(
