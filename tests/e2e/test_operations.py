@@ -333,4 +333,6 @@ def test_a_console_is_in_a_container_of_its_own_and_the_databases_one_is_the_app
     stack = project.stack
     asked = f"echo 'SELECT current_database()' | ./releve console --db --stack {stack}"
     assert "fabmanager_production" in project.sandbox.run(project.directory, "sh", "-c", asked).output
+    asked = f"echo 'puts Visit.table_name.upcase' | ./releve console --rails --stack {stack}"
+    assert "VISITS" in project.sandbox.run(project.directory, "sh", "-c", asked).output
     assert application.containers() == before

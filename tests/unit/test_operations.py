@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,10 +16,14 @@ from pydantic import SecretStr
 
 from configuration.tree import JumpSettings, ServerSettings
 from operations import server
+from operations import stack as stacks
 from operations.__main__ import releve
-from operations.stack import PROJECT
+from operations.stack import PROJECT, Stack
 from release.program import Program
+from server.facts import Backup
 from server.request import Request, StepName, load
+from tests.unit.test_doctor import FACTS
+from tests.unit.test_plan import configured
 
 pytestmark = pytest.mark.unit
 
@@ -83,6 +88,34 @@ def test_a_step_is_run_by_the_program_of_this_checkout_with_its_request(login: N
     (program / "__main__.py").write_text(script)
     assert server.run_step(settings(), StepName.DUMP, asked) == 7
     assert load((program / "dump").read_text()) == asked
+
+
+def test_a_connection_that_ends_before_the_step_is_explained(
+    login: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = Request(directory=str(tmp_path), services=("web",), limits={})
+    program = Path(Program.read(PROJECT / "server").path(asked.directory))
+    program.mkdir(parents=True)
+    (program / "__main__.py").write_text(f"raise SystemExit({server.NOT_REACHED})")
+    assert server.run_step(settings(), StepName.RESTORE, asked) == server.NOT_REACHED
+    assert "has ended, and restore had not" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("answer", "runs"), [("1.1\n", True), ("yes\n", False), ("", False)])
+def test_a_restore_asks_for_the_releases_name(answer: str, *, runs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    run: list[StepName] = []
+    backup = Backup("20260101T000000Z-on-demand.dump", 1, "2026-01-01T00:00:00Z")
+    stack = Stack("prod", configured("1.1"), None)
+    monkeypatch.setattr(stacks, "load", lambda _: stack)
+    monkeypatch.setattr(server, "ask", lambda *_: dataclasses.replace(FACTS, backups=(backup,)))
+
+    def run_step(_server: ServerSettings, step: StepName, _asked: Request) -> int:
+        run.append(step)
+        return 0
+
+    monkeypatch.setattr(server, "run_step", run_step)
+    CliRunner().invoke(releve, ["restore", backup.name], input=answer)
+    assert run == ([StepName.RESTORE] if runs else [])
 
 
 def test_what_is_missing_without_the_program_is_said_with_the_command_for_it(
