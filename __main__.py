@@ -1,10 +1,12 @@
 """Relève: wires the stack's configuration to its components."""
 
+import functools
 from pathlib import Path
 
 import pulumi
 import pulumi.runtime
 
+from components import notices
 from components.image import ReleaseImage, ReleaseImageArgs
 from components.plan import Announcement
 from components.rollout import ComposeRollout, ComposeRolloutArgs
@@ -27,8 +29,17 @@ def main() -> None:
         if stack.app.strategy is Strategy.ROLLING:
             kept_file.check_rolling(stack.app.services)
     announcement = Announcement(stack, kept_file)
-    released = announcement.released()
-    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry, announcement.make, released))
+    image = ReleaseImage(
+        "image",
+        ReleaseImageArgs(
+            stack.tag,
+            stack.image,
+            stack.registry,
+            announcement.make,
+            announcement.released(),
+            functools.partial(notices.of_image, stack),
+        ),
+    )
     rollout = ComposeRollout(
         server.name, ComposeRolloutArgs(image.image, server, stack, kept_file, announcement.previous(server))
     )

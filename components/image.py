@@ -39,6 +39,7 @@ class ReleaseImageArgs:
     approve:  is told, before anything is built or rolled out, by which digest the tag goes, "" for: it is yet to be
               built; and from what. What it raises stops everything
     released: tags that this stack is known to have released
+    hooks:    of each part of making the image, by its name
     """
 
     tag: str
@@ -46,6 +47,7 @@ class ReleaseImageArgs:
     registry: RegistrySettings
     approve: Callable[[str, Source | None], None] = lambda _digest, _source: None
     released: tuple[str, ...] = ()
+    hooks: Callable[[str], pulumi.ResourceHookBinding | None] = lambda _step: None
 
 
 class ReleaseImage(pulumi.ComponentResource):
@@ -71,6 +73,7 @@ class ReleaseImage(pulumi.ComponentResource):
         self._access = args.registry
         self._approve = args.approve
         self._known = args.released
+        self._hooks = args.hooks
         self._registry = registry.connect(self._tagged.registry, args.registry, PROJECT_DIRECTORY)
         with ThreadPoolExecutor() as meanwhile:
             # The registry may be far away: it is asked while git reads the source.
@@ -239,7 +242,7 @@ class ReleaseImage(pulumi.ComponentResource):
                 password=pulumi.Output.secret(account.password) if account else None,
             ),
             # A later release takes it out of the program; that must be free of any call.
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True, hooks=self._hooks("build")),
         )
         # In a preview, and after a failure, this process ends, and the lock with it.
         candidate.repo_digest.apply(lambda _: lock.free())
@@ -301,6 +304,7 @@ class ReleaseImage(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=depends_on,
+                hooks=self._hooks(step),
                 # Paths of this machine and the account, which must not be a change on another one.
                 ignore_changes=["create", "dir", "stdin"],
             ),

@@ -19,6 +19,7 @@ class Notices:
 
     previous: the tag that serves when the rollout begins; "" for none
     downtime: seconds without an answer, once the step `up` has told them
+    is_first: it has told that nothing served before
     """
 
     name: str
@@ -26,6 +27,7 @@ class Notices:
     server: ServerSettings
     previous: str
     downtime: float | None = None
+    is_first: bool = False
 
     def hooks(self, step: StepName) -> pulumi.ResourceHookBinding:
         """For a step: Pulumi calls them when it has run, and when it has failed; never in a preview."""
@@ -41,27 +43,44 @@ class Notices:
         return pulumi.ResourceHook(f"{self.name}-{step}-{what}", function)
 
     def _note_downtime(self, told: pulumi.ResourceHookArgs) -> None:
-        self.downtime = steps.downtime_of(str((told.new_outputs or {}).get("stdout") or ""))
+        said = str((told.new_outputs or {}).get("stdout") or "")
+        self.downtime, self.is_first = steps.downtime_of(said), steps.FIRST in said
 
     def _tell_end(self, _told: pulumi.ResourceHookArgs) -> None:
         tag, address = self.settings.tag, self.server.url or self.server.host
-        away = "was not measured" if self.downtime is None else f"{self.downtime:.1f} s"
-        back = f"pulumi config set tag {self.previous} && pulumi up" if self.previous else "there is no release before"
+        unknown = "none, as nothing served before" if self.is_first else "was not measured"
+        away = unknown if self.downtime is None else f"{self.downtime:.1f} s"
+        stack = f"-s {pulumi.get_stack()}"
+        commands = f"pulumi config set tag {self.previous} {stack} && pulumi up {stack}"
+        back = commands if self.previous else "there is no release before"
         pulumi.log.info(f"{self.name} serves {tag} at {address}\ntime without an answer: {away}\nto go back: {back}")
-        self._send(notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
+        send(self.settings, notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
 
     def _failed(self, step: StepName) -> pulumi.ErrorHookFunction:
         def tell(told: pulumi.ErrorHookArgs) -> bool:
             error = "\n".join(told.errors[:1])
-            self._send(notification.failed(pulumi.get_stack(), self.name, self.settings.tag, step, error))
+            send(self.settings, notification.failed(pulumi.get_stack(), self.name, self.settings.tag, step, error))
             return False  # no retry
 
         return tell
 
-    def _send(self, message: Notification) -> None:
-        try:
-            problems = notification.send(self.settings.notify, message)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is what it was
-            problems = [type(error).__name__]
-        for problem in problems:
-            pulumi.log.warn(f"nobody was told there: {problem}")
+
+def of_image(settings: Settings, step: str) -> pulumi.ResourceHookBinding | None:
+    """For a part of making the image, which nobody need be told of unless it fails."""
+
+    def tell(_: pulumi.ErrorHookArgs) -> bool:
+        send(settings, notification.not_released(pulumi.get_stack(), settings.tag, step))
+        return False  # no retry
+
+    hook = pulumi.ErrorHook(f"image-{step}-failed", tell) if settings.notify.urls else None
+    return pulumi.ResourceHookBinding(on_error=[hook]) if hook else None
+
+
+def send(settings: Settings, message: Notification) -> None:
+    """Tells those of notify.urls, which changes no outcome: what cannot be sent is a warning."""
+    try:
+        problems = notification.send(settings.notify, message)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the outcome is what it was
+        problems = [type(error).__name__]
+    for problem in problems:
+        pulumi.log.warn(f"nobody was told there: {problem}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -65,6 +67,8 @@ class Announcement:
         """Tells the plan for an image with this digest ("": yet to be built). Raises ReleaseError: not approved."""
         made = self._plan(digest or self._published(source), source)
         pulumi.log.info(f"plan\n{made.text()}")
+        if file := os.environ.get(plan.FILE):
+            Path(file).write_text(json.dumps(made.document()))
         approved = os.environ.get(APPROVED)
         if approved and approved != made.fingerprint and not pulumi.runtime.is_dry_run():
             raise ReleaseError(

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from operations.command import COMPLETE
+
 COMMANDS = (
-    "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
+    "plan", "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
     "upgrade", "unlock", "doctor", "completion",
 )  # fmt: skip
 """In the order in which --help lists them."""
@@ -35,4 +37,4 @@ def releve() -> None:
 
 
 if __name__ == "__main__":
-    releve(prog_name="./releve")
+    releve(prog_name="./releve", complete_var=COMPLETE)

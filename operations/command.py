@@ -17,7 +17,21 @@ from errors import ReleaseError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-stack_option = click.option("--stack", "-s", metavar="NAME", help="The stack; by default the selected one.")
+COMPLETE = "_RELEVE_COMPLETE"
+"""The environment variable by which a shell asks for completions."""
+
+
+def _stacks(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    """Those whose names begin so, for completion."""
+    from operations.stack import PROJECT  # noqa: PLC0415 - it loads what most completions need not wait for
+
+    names = (path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in PROJECT.glob("Pulumi.*.yaml"))
+    return sorted(name for name in names if name.startswith(begun))
+
+
+stack_option = click.option(
+    "--stack", "-s", metavar="NAME", shell_complete=_stacks, help="The stack; by default the selected one."
+)
 server_option = click.option("--server", metavar="NAME", help="The server; by default the only one.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -43,7 +57,7 @@ def failing_in_words(function: Function) -> Function:
 
 def print_json(value: Any) -> None:
     """A dataclass, or what JSON knows, for other programs."""
-    click.echo(json.dumps(value, default=_plain, indent=2))
+    click.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from operations.command import COMPLETE
+
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -18,4 +20,4 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.ClickException(f"{shell} is not supported")
-    click.echo(kind(releve, {}, "./releve", "_RELEVE_COMPLETE").source())
+    click.echo(kind(releve, {}, "./releve", COMPLETE).source())

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from errors import ReleaseError
 from operations import server as connection
 from operations import stack as stacks
 from operations.command import console, failing_in_words, json_option, print_json, size, stack_option
+from operations.server import NotReached
 from operations.stack import PROJECT, Stack
 from release import registry
 from release.reference import ImageReference
@@ -63,7 +65,7 @@ def doctor(stack: str | None, *, as_json: bool) -> None:
         said = f": [red]{finding.fault}[/red]" if finding.fault else ""
         console().print(f"{mark}  {finding.where}: {finding.what}{said}")
         if finding.remedy:
-            console().print(f"       {finding.remedy}")
+            console().print(textwrap.indent(finding.remedy, " " * 7))
     if any(finding.fault for finding in findings):
         raise SystemExit(1)
 
@@ -106,7 +108,8 @@ def _agent() -> Finding:
     done = subprocess.run(("ssh-add", "-l"), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return Finding("this machine", "SSH agent", "it holds no key", "Run:  ssh-add   (or set servers[].privateKey)")
-    return Finding("this machine", f"SSH agent with {len(done.stdout.splitlines())} keys")
+    keys = len(done.stdout.splitlines())
+    return Finding("this machine", f"SSH agent with {keys} key{'s' if keys != 1 else ''}")
 
 
 def the_registry(stack: Stack) -> Iterator[Finding]:
@@ -116,7 +119,7 @@ def the_registry(stack: Stack) -> Iterator[Finding]:
     try:
         state = registry.probe(image, registry.connect(image.registry, settings.registry, PROJECT))
     except ReleaseError as error:
-        yield Finding("the registry", image.registry, str(error))
+        yield Finding("the registry", image.registry, str(error), "Check registry.* and the files that it names.")
         return
     if isinstance(state, Unreachable):
         yield Finding("the registry", image.registry, state.reason, "Check registry.* and the network.")
@@ -138,10 +141,19 @@ def the_server(stack: Stack, server: ServerSettings) -> Iterator[Finding]:
         facts = connection.ask(stack.settings, server, stack.released)
     except ReleaseError as error:
         first, _, rest = str(error).partition("\n")
-        yield Finding(server.name, server.host, first, rest.replace("\n", " "))
+        yield Finding(server.name, server.host, first, _of_connection(error) or rest)
         return
     yield from _of_machine(server.name, facts.machine, (before + time.time()) / 2)
     yield from _of_project(stack, server.name, facts)
+
+
+def _of_connection(error: ReleaseError) -> str:
+    """What to do where the server was not reached."""
+    if not isinstance(error, NotReached):
+        return ""
+    if error.is_another:
+        return "Compare its key at the server itself, then set servers[].hostKey: docs/runbook.md, Another key."
+    return "Check servers[].host, port and user, whether it runs, and that `ssh-add -l` lists a key that it knows."
 
 
 def _of_machine(where: str, machine: Machine, now: float) -> Iterator[Finding]:
@@ -165,12 +177,14 @@ def _of_machine(where: str, machine: Machine, now: float) -> Iterator[Finding]:
 
 def _of_project(stack: Stack, where: str, facts: Facts) -> Iterator[Finding]:
     strategy = stack.settings.app.strategy
-    yield Finding(where, f"{facts.directory}, project '{facts.project}'", facts.refused)
+    fault, _, remedy = facts.refused.partition("\n")
+    yield Finding(where, f"{facts.directory}, project '{facts.project}'", fault, remedy)
     if facts.unrollable:
         wanted = strategy is Strategy.ROLLING
         yield Finding(
             where, f"fit for staged and in-place, not for rolling: {facts.unrollable}",
             "app.strategy is rolling" if wanted else "",
+            "Set app.strategy: staged, or change the Compose file: docs/zero-downtime.md." if wanted else "",
         )  # fmt: skip
     else:
         yield Finding(where, f"fit for every strategy; app.strategy is {strategy}")
@@ -178,3 +192,7 @@ def _of_project(stack: Stack, where: str, facts: Facts) -> Iterator[Finding]:
         yield Finding(where, f"at work: {facts.busy}")
     elif facts.interrupted:
         yield Finding(where, "rollout", "one was interrupted", "Run pulumi up: it goes on with it, or undoes it.")
+    elif facts.restoring:
+        yield Finding(
+            where, f"restore of {facts.restoring}", "it was interrupted", f"Run ./releve restore {facts.restoring}"
+        )

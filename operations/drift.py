@@ -57,6 +57,8 @@ def differences(stack: Stack, server: ServerSettings) -> tuple[Difference, ...]:
     if stack.released and facts.image != str(stack.released):
         runs = facts.image or facts.release or "no release of Relève's"
         found.insert(0, Difference("release", f"{runs} is live; released last was {stack.released}"))
+    if facts.restoring and not facts.busy:
+        found.insert(0, Difference("restore", f"that of {facts.restoring} was interrupted"))
     if facts.interrupted and not facts.busy:
         found.insert(0, Difference("rollout", "one was interrupted, and is neither finished nor undone"))
     if facts.problem:

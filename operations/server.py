@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
+
 from configuration.tree import JumpSettings, ServerSettings, Settings
 from errors import ReleaseError
 from operations.stack import PROJECT
@@ -27,6 +29,9 @@ NOT_REACHED = 255
 
 IF_THERE = 'test -d "$1" || { echo "$3" >&2; exit 1; }; exec python3 -I "$1" "$2"'
 """A script of the server's shell; its arguments are the program's directory, the step, and what is said without it."""
+BROKEN = """\
+error: the connection to {server} has ended, and {step} had not. If it has begun there, it goes on to its end, unless
+somebody kills it. What is so now, and what to do:  ./releve status"""
 NOT_THERE = """\
 error: the program of this checkout is not on the server. To bring it there: pulumi up
 Where that has nothing to do: pulumi up --replace '**-install'"""
@@ -60,10 +65,19 @@ def ask(settings: Settings, server: ServerSettings, image: ImageReference | None
 
 
 def run_step(server: ServerSettings, step: StepName, asked: Request) -> int:
-    """Runs a step with the program that this checkout has installed there. Returns its exit status, as `run` does."""
+    """Runs a step with the program that this checkout has installed there. Returns its exit status, as `run` does.
+
+    Where the connection ends before the step, or whoever waits for it gives up, what is known then is said.
+    """
     program = Program.read(PROJECT / "server")
     command = ("sh", "-c", IF_THERE, "sh", program.path(asked.directory), step, NOT_THERE)
-    return run(server, command, request.dump(asked))
+    try:
+        status = run(server, command, request.dump(asked))
+    except KeyboardInterrupt:
+        status = NOT_REACHED
+    if status == NOT_REACHED:
+        click.echo(BROKEN.format(step=step, server=server.name), err=True)
+    return status
 
 
 def run(server: ServerSettings, command: Sequence[str], stdin: str | None = "", *, terminal: bool = False) -> int:
@@ -97,6 +111,8 @@ def ssh_command(server: ServerSettings, directory: Path) -> tuple[str, ...]:
     known_hosts.write_text("".join(f"[{h.host}]:{h.port} {h.host_key}\n{h.host} {h.host_key}\n" for h in hosts))
     options = [
         *("BatchMode=yes", "LogLevel=ERROR", f"ConnectTimeout={CONNECT_TIMEOUT}"),
+        # A connection that is cut without a word is noticed in a minute.
+        *("ServerAliveInterval=15", "ServerAliveCountMax=4"),
         *("StrictHostKeyChecking=yes", f"UserKnownHostsFile={known_hosts}", "GlobalKnownHostsFile=none"),
     ]
     if server.private_key:

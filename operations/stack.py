@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,14 @@ def selected() -> str:
     return done.stdout.strip()
 
 
-def pulumi(*words: str) -> subprocess.CompletedProcess[str]:
-    """Runs pulumi in the project; what it prints is kept. Raises ReleaseError where there is no pulumi."""
+def pulumi(*words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs pulumi in the project; what it prints is kept. Raises ReleaseError where there is no pulumi.
+
+    environment: its own, where it is not this program's
+    """
+    command = ("pulumi", *words)
     try:
-        return subprocess.run(("pulumi", *words), cwd=PROJECT, capture_output=True, text=True, check=False)
+        return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise ReleaseError(
             "there is no command `pulumi`: put it on PATH (tools/engine gets it). On the sandbox:  sandbox/run ./releve"

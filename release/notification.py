@@ -38,6 +38,12 @@ def failed(stack: str, server: str, tag: str, step: str, error: str) -> Notifica
     return Notification(event, title, f"{tag} failed on {server}. {reason[:_LONGEST]}\n{then}")
 
 
+def not_released(stack: str, tag: str, step: str) -> Notification:
+    """That an image was not built, or does not pass. What the step said is not for everybody: it quotes logs."""
+    text = f"{tag} was not released: its {step} failed. No server was touched."
+    return Notification(Event.FAILED, f"{stack}: {tag} failed", text)
+
+
 def drifted(stack: str, found: dict[str, list[str]]) -> Notification:
     """That servers are not as they were released. found: server → what differs."""
     lines = [f"{server}: {what}" for server, items in found.items() for what in items]

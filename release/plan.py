@@ -21,6 +21,8 @@ from server.request import AssetsFrom, Image, StepName, Strategy, tag_of
 
 BUILDING = ("build", "check", "smoke-test", "publish")
 """What is done here before the servers' turn, where the image is built."""
+FILE = "RELEVE_PLAN_FILE"
+"""The environment variable that names a file for the plan as JSON: ./releve plan reads it."""
 _RECREATED = re.compile(r"notice: (\S+) will be (?:recreated|restarted), too")
 _EXPECTED = re.compile(r"usual here: ([0-9.]+) s")
 _KEPT = re.compile(r"kept: (.*) \([0-9.]+ s\)")
@@ -123,6 +125,10 @@ class Plan:
     servers: tuple[ServerPlan, ...]
     fingerprint: str
 
+    def document(self) -> dict[str, Any]:
+        """For programs, with `text` as it is for people."""
+        return {**asdict(self), "text": self.text()}
+
     @property
     def is_empty(self) -> bool:
         """Whether nothing is to be done."""
@@ -161,7 +167,7 @@ def _server(target: Target, past: Past) -> ServerPlan:
         origin=_origin(target, past),
         strategy=str(app.strategy),
         steps=will_run,
-        reasons=tuple(_reasons(target, past)) if rolls_out else (),
+        reasons=(tuple(_reasons(target, past)) or (_unfinished(past),)) if rolls_out else (),
         others=tuple(dict.fromkeys([*target.others, *_RECREATED.findall(past.said.get(StepName.PULL, ""))])),
         tasks=tuple(" ".join(task) for task in tasks),
         migrations=" ".join(app.migrate) if rolls_out else "",
@@ -213,6 +219,12 @@ def _reasons(target: Target, past: Past) -> Iterator[str]:
     if not changed and target.specification not in past.triggers.get(StepName.PULL, ()):
         yield "the Compose file of the repository changed" if settings.app.compose_file else "the configuration changed"
     yield from _environment_reasons(target, past)
+
+
+def _unfinished(past: Past) -> str:
+    """What is to be done where nothing has changed since the last rollout that ended."""
+    begun = past.triggers.get(StepName.PULL, ())
+    return f"the rollout of {begun[0]} has not come to its end" if begun else "a rollout has not come to its end"
 
 
 def _environment_reasons(target: Target, past: Past) -> Iterator[str]:

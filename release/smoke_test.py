@@ -8,6 +8,7 @@ Compose 2.24 or newer.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import sys
@@ -27,6 +28,7 @@ from release.docker_command import PULL_TIMEOUT, DockerError, docker, have_image
 from release.throwaway import Throwaway, remove_leftovers
 from server import answers
 from server.answers import Answer, NoAnswer
+from server.output import Output
 from server.page import asset_paths
 
 LOCKS = Path(".releve/smoke-test")
@@ -114,7 +116,9 @@ def run(request: Request, locks: Path = LOCKS) -> str:
     if settings is None:
         return "not tried: image.smokeTest is not set"
     remove_leftovers(locks)
-    have_image(request.image, request.platform, request.configuration)
+    waiting = Output("smoke-test", Path(os.devnull), keeps_log=False).waiting
+    with waiting("getting the image", str):
+        have_image(request.image, request.platform, request.configuration)
     with Throwaway(locks, lifetime=PULL_TIMEOUT + settings.timeout + SPARE) as project:
         model = (
             smoke_model.from_file(project, request.image, Path(settings.compose_file))
@@ -123,18 +127,23 @@ def run(request: Request, locks: Path = LOCKS) -> str:
         )
         text = json.dumps(project.labelled(model.published(settings.port, request.platform)))
         try:
-            project.compose("--file", "-", "pull", "--quiet", "--policy", "missing", stdin=text, timeout=PULL_TIMEOUT)
+            with waiting("pulling what it needs", str):
+                project.compose(
+                    "--file", "-", "pull", "--quiet", "--policy", "missing", stdin=text, timeout=PULL_TIMEOUT
+                )
         except DockerError as error:
             raise DockerError(f"what image.smokeTest needs cannot be pulled: {error}") from None
         candidate = _Candidate(project, model.application, settings, text, time.monotonic() + settings.timeout)
-        candidate.start()
-        answers = candidate.answers()
-        candidate.stays_up()
+        with waiting("starting it, and what it needs", str):
+            candidate.start()
+        with waiting("waiting for its answers", lambda: candidate.problem):
+            answers = candidate.answers()
+            candidate.stays_up()
     return f"{request.image} starts, stays up and answers: {', '.join(answers)}"
 
 
 class _Candidate:
-    """The application's container, and what it does."""
+    """The application's container, and what it does. problem: what is wrong with its answers as yet."""
 
     def __init__(self, project: Throwaway, service: str, settings: SmokeTestSettings, model: str, until: float) -> None:
         self._project = project
@@ -143,6 +152,7 @@ class _Candidate:
         self._until = until
         self._container = ""
         self._model = model
+        self.problem = ""
 
     def start(self) -> None:
         """Starts everything; returns when the application's container has been started. Raises SmokeTestError."""
@@ -182,7 +192,7 @@ class _Candidate:
 
     def _ask(self, path: SmokeTestPath) -> Answer:
         """The answer to a request, once it is right."""
-        problem = "it does not answer"
+        self.problem = "it does not answer"
         wrong_since = 0.0
         # Seldom enough to leave the end of the log readable.
         pause = POLL
@@ -191,23 +201,26 @@ class _Candidate:
             try:
                 answer = self._get(path.path, path.headers)
             except _Late:
-                problem = f"it takes the request, and gives no answer within {min(ANSWER, self._settings.timeout)} s"
+                self.problem = (
+                    f"it takes the request, and gives no answer within {min(ANSWER, self._settings.timeout)} s"
+                )
                 continue
             except NoAnswer as error:
-                problem, is_elsewhere = self._why_silent(str(error))
+                self.problem, is_elsewhere = self._why_silent(str(error))
                 wrong_since = (wrong_since or now) if is_elsewhere else 0.0
             else:
                 wrong = problem_of(answer, path)
                 if not wrong:
+                    self.problem = ""
                     return answer
-                problem = f"GET {path.path} {self._hidden(wrong)}"
+                self.problem = f"GET {path.path} {self._hidden(wrong)}"
                 pause = 1.0
                 wrong_since = 0.0 if answer.status == UNAVAILABLE else wrong_since or now
             if wrong_since and now - wrong_since > PATIENCE:
-                raise SmokeTestError(self._explained(problem))
+                raise SmokeTestError(self._explained(self.problem))
             time.sleep(pause)
         raise SmokeTestError(
-            self._explained(f"{problem}; that was after {self._settings.timeout} s (image.smokeTest.timeout)")
+            self._explained(f"{self.problem}; that was after {self._settings.timeout} s (image.smokeTest.timeout)")
         )
 
     def _get(self, path: str, headers: Mapping[str, str]) -> Answer:

@@ -158,6 +158,10 @@ def _limits(settings: Settings) -> dict[str, int]:
     return {str(name): seconds for name, seconds in limits.items()}
 
 
+FIRST = "nothing served before"
+"""What the step `up` says besides that a release serves, where none did."""
+
+
 def downtime_of(output: str) -> float | None:
     """The seconds without an answer that the step `up` measured, from what it printed; None where it says nothing."""
     found = re.search(r"the site did not answer for ([0-9.]+) s", output or "")

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,10 +99,19 @@ class Docker:
         """The same with time to clean up, whatever of the phase's is left."""
         return self.during(self.phase.lasting(CLEANING))
 
-    def run(self, *words: str, stdin: bytes | IO[bytes] = b"", stdout: IO[bytes] | None = None) -> int:
-        """Runs a command; what it prints goes into the log, or its stdout into a file. Returns its status."""
+    def run(
+        self,
+        *words: str,
+        stdin: bytes | IO[bytes] = b"",
+        stdout: IO[bytes] | None = None,
+        state: Callable[[], str] | None = None,
+    ) -> int:
+        """Runs a command; what it prints goes into the log, or its stdout into a file. Returns its status.
+
+        state: how far it is; by default the last line of the log
+        """
         self.output.note(["docker", *words])
-        with self.output.opened() as log, self.output.waiting(self.phase.name, self.output.last_line):
+        with self.output.opened() as log, self.output.waiting(self.phase.name, state or self.output.last_line):
             return self._run(words, stdin, stdout or log, log).status
 
     def ask(self, *words: str, stdin: bytes = b"") -> Answer:

@@ -31,7 +31,7 @@ from server.preparation import check
 from server.project import Project
 from server.public import QUESTION
 from server.request import read
-from server.run import Run, read_line, timestamp
+from server.run import RESTORING, Run, read_line, timestamp
 
 HISTORY = 200
 """Rollouts of the history that are told, the newest."""
@@ -102,7 +102,7 @@ class Facts:
     database:    the service in which the database is, or "" where that is not known
     databases:   their names, as the application named them last
     restoring:   the backup whose restore has begun and has not come to its end, or ""
-    refused:     why a rollout would be refused here, or ""
+    refused:     why a rollout would be refused here, and on the next lines what to do about it; or ""
     unrollable:  why the strategy rolling cannot be used, or ""
     """
 
@@ -170,7 +170,7 @@ def gather(run: Run, docker: Docker) -> Facts:
         differences=drift.differences(run, docker, project, containers, since=since, known=known) if release else None,
         database=_database(run, docker, project),
         databases=tuple(_lines(state / "databases")),
-        restoring=read_line(state / "restoring"),
+        restoring=read_line(state / RESTORING),
         refused=_refusal(run, docker),
         unrollable=_unrollable(run, resolved),
     )
@@ -182,7 +182,7 @@ def _refusal(run: Run, docker: Docker) -> str:
         try:
             check(run, docker, Path(scratch))
         except StepError as error:
-            return f"{error.message} {error.remedy}".strip()
+            return f"{error.message}\n{error.remedy}".strip()
     return ""
 
 

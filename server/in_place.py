@@ -16,6 +16,7 @@ from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
 from server.run import Run
+from server.transaction import end_restore
 
 COMPILED = "compiled"
 """The file of the periods in which assets were compiled."""
@@ -99,6 +100,7 @@ def verify(run: Run) -> None:
     seen = look(run, docker, unknown_before(run, docker), known, at_page=False)
     releases.forget_live(run)
     releases.record(run, "released")
+    end_restore(run)
     health = run.request.health
     run.say(f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}")
     run.say(f"{run.image.release} {'serves' if seen else UNSEEN}")

@@ -15,6 +15,7 @@ from server.preparation import check, user
 from server.run import Run
 
 MINIMAL_COMPOSE = (2, 20)
+COMPOSE_REMEDY = "Install it as Docker's plugin: https://docs.docker.com/compose/install/linux"
 BROKEN_COMPOSE = "5.2.0"
 """It recreates services with volumes_from at every `up`."""
 KEPT = 5
@@ -65,12 +66,15 @@ def check_tools(run: Run, docker: Docker) -> str:
         raise docker.failure("The Docker Engine does not answer.", "Start it, then try again.")
     _refuse_confined(docker)
     version = docker.answer(
-        "compose", "version", "--short", failing="There is no Docker Compose v2 (docker compose version)."
+        *("compose", "version", "--short"),
+        failing="There is no Docker Compose v2 (docker compose version).",
+        remedy=COMPOSE_REMEDY,
     )
     version = version.strip().lstrip("v")
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < MINIMAL_COMPOSE:
-        raise Refusal(f"Docker Compose is {version}; {'.'.join(map(str, MINIMAL_COMPOSE))} or newer is needed.")
+        oldest = ".".join(map(str, MINIMAL_COMPOSE))
+        raise Refusal(f"Docker Compose is {version}; {oldest} or newer is needed.", COMPOSE_REMEDY)
     if re.match(re.escape(BROKEN_COMPOSE) + r"(\D|$)", version):
         raise Refusal(
             f"Docker Compose {BROKEN_COMPOSE} recreates services with volumes_from at every `up`.",

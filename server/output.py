@@ -25,6 +25,8 @@ _LARGEST_TAIL = 8 << 20
 """Bytes at the end of the log in which these are looked for."""
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 """A terminal's, in what programs print."""
+_COMMAND = "+ "
+"""What the line of a command begins with in the log."""
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -75,11 +77,12 @@ class Output:
             over.set()
 
     def last_line(self) -> str:
-        """Of the log: what the command at work said last."""
+        """Of the log: what the command at work said last, "" as long as it has said nothing."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(self.log_start, file.seek(0, os.SEEK_END) - (LONGEST << 3)))
-                return (file.read().decode(errors="ignore").rstrip().splitlines() or [""])[-1]
+                last = (file.read().decode(errors="ignore").rstrip().splitlines() or [""])[-1]
+                return "" if last.startswith(_COMMAND) else last
         except OSError:
             return ""
 
@@ -95,7 +98,7 @@ class Output:
         """A command, into the log. A log that cannot be written, on a full disk, is no reason to stop half way."""
         # Of a program its first line tells.
         line = " ".join(words).partition("\n")[0]
-        self.append(f"+ {line}\n".encode(errors="surrogateescape"))
+        self.append(f"{_COMMAND}{line}\n".encode(errors="surrogateescape"))
 
     def append(self, text: bytes) -> None:
         """Into the log, if there is room for it."""

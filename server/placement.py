@@ -101,6 +101,8 @@ def read_resolved(run: Run, docker: Docker) -> dict[str, Any]:
     """What Compose makes of the project's own files."""
     answer = project_answer(docker, Compose(run.directory))
     if not answer.succeeded:
-        raise docker.failure(f"Docker Compose does not accept {find_files(run.request).compose}.")
+        file = find_files(run.request).compose
+        remedy = "Correct it, until `docker compose config` in its directory prints no error."
+        raise docker.failure(f"Docker Compose does not accept {file}.", remedy)
     resolved: dict[str, Any] = json.loads(answer.text)
     return resolved

@@ -12,6 +12,7 @@ all in .releve (mode 0700):
   kept      the images that it keeps: kept_images.py
   backups/  dumps of the database                   history.jsonl  a line a rollout
   databases the application's, as it named them last
+  restoring the backup whose restore has not come to its end
   left-*/   a tmp/ whose files another user owns    env-written  names what the configuration put into .env
   purged, compiled   what became of the assets last: assets.py, in_place.py
 """
@@ -128,7 +129,10 @@ def _enter(request: Request) -> dict[str, str]:
     try:
         os.chdir(request.directory)
     except OSError:
-        raise Refusal(f"There is no directory {request.directory} for {user()} (app.directory).") from None
+        raise Refusal(
+            f"There is no directory {request.directory} for {user()} (app.directory).",
+            f"Correct app.directory; or make the directory, and let {user()} own it.",
+        ) from None
     # The name by which one goes there is part of the project's, where it is a symbolic link.
     os.environ["PWD"] = request.directory
     removed = [name for name in os.environ if name.startswith("COMPOSE_") or name == "DOCKER_DEFAULT_PLATFORM"]
@@ -143,21 +147,34 @@ def _install(request: Request, output: Output, program: Path | None, variables: 
     """Writes nothing in the directory until every check has passed."""
     from server.install import install  # noqa: PLC0415 - each step loads what it needs: that is most of its start
 
-    with tempfile.TemporaryDirectory(prefix="releve-") as scratch:
-        output.log = Path(scratch) / "log"
-        output.log.touch()
+    with _beside(output) as scratch:
         phase = Phase.begin(str(StepName.INSTALL), request.limits[StepName.INSTALL])
         run = Run(StepName.INSTALL, request, output, Docker(output, phase), variables=variables)
-        install(run, Path(scratch), program or Path())
+        install(run, scratch, program or Path())
     return 0
 
 
+@contextmanager
+def _beside(output: Output) -> Iterator[Path]:
+    """A directory elsewhere, for as long as a step lasts that must not write in the project's: the log is there."""
+    with tempfile.TemporaryDirectory(prefix="releve-") as directory:
+        output.log = Path(directory) / "log"
+        output.log.touch()
+        try:
+            yield Path(directory)
+        except StepError as error:
+            # As long as there is a log, whose end is a part of it.
+            output.report(error)
+            raise Told from error
+
+
 def _tell_facts(request: Request, output: Output, variables: dict[str, str]) -> int:
-    """Without the lock, and without a trace: nothing is written."""
+    """Without the lock, and without a trace: nothing is written in the project's directory."""
     from server import facts  # noqa: PLC0415 - as above
 
-    phase = Phase.begin(str(StepName.FACTS), request.limits[StepName.FACTS])
-    print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)))
+    with _beside(output):
+        phase = Phase.begin(str(StepName.FACTS), request.limits[StepName.FACTS])
+        print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)))
     return 0
 
 

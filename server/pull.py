@@ -6,7 +6,8 @@ It changes no file of the project.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from server import assets, environment, releases
 from server.bringing_up import missing_dependencies
@@ -20,6 +21,7 @@ from server.memory import memory_of_server
 from server.others import announce
 from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
 from server.project import Project
+from server.pulling import Pull
 from server.request import AssetsFrom, Strategy
 from server.run import Run
 
@@ -153,22 +155,31 @@ def _fetch(run: Run, docker: Docker, image: str) -> None:
     registry = run.image.repository.partition("/")[0]
     is_there = image == str(run.image) or image.startswith(f"{registry}/")
     if run.request.registry_login is not None and is_there:
-        _pull_with_login(run, docker, image, run.request.registry_login)
-        return
-    configured = "set registry.username and registry.password, or " if is_there else ""
-    asked = image.partition("/")[0]
-    login = f"docker login {asked}" if set(asked) & set(".:") and "/" in image else "docker login"
-    docker.must(
-        *("pull", image),
-        failing=f"The image {image} cannot be pulled.",
-        remedy=f"Nothing was stopped. If the registry refuses: {configured}run `{login}` on this server as {user()}.",
-    )
+        with _client(run, docker, run.request.registry_login) as options:
+            remedy = "If the registry refuses: check registry.username and the secret registry.password."
+            _pull(docker, options, image, remedy)
+        account = " with the account of registry.username"
+    else:
+        configured = "set registry.username and registry.password, or " if is_there else ""
+        asked = image.partition("/")[0]
+        login = f"docker login {asked}" if set(asked) & set(".:") and "/" in image else "docker login"
+        _pull(docker, (), image, f"If the registry refuses: {configured}run `{login}` on this server as {user()}.")
+        account = ""
     size = docker.ask("image", "inspect", "--format", "{{.Size}}", image).text.strip()
-    run.say(f"pulled {image}" + (f", {int(size) >> 20} MiB" if size.isdigit() else ""))
+    run.say(f"pulled {image}{account}" + (f", {int(size) >> 20} MiB" if size.isdigit() else ""))
 
 
-def _pull_with_login(run: Run, docker: Docker, image: str, login: str) -> None:
-    """With a client configuration for this one command; the user's own neither helps nor changes."""
+def _pull(docker: Docker, options: Sequence[str], image: str, remedy: str) -> None:
+    pull = Pull(docker.output)
+    with pull.terminal() as terminal:
+        status = docker.run(*options, "pull", image, stdout=terminal, state=pull.far)
+    if status != 0:
+        raise docker.failure(f"The image {image} cannot be pulled.", f"Nothing was stopped. {remedy}")
+
+
+@contextmanager
+def _client(run: Run, docker: Docker, login: str) -> Iterator[tuple[str, ...]]:
+    """Options of docker: a client configuration for one command; the user's own neither helps nor changes."""
     client = run.scratch / "client"
     client.mkdir(exist_ok=True)
     environment.write(client / "config.json", login)
@@ -176,15 +187,11 @@ def _pull_with_login(run: Run, docker: Docker, image: str, login: str) -> None:
     engine = docker.answer(
         "context", "inspect", "--format", "{{.Endpoints.docker.Host}}", failing="docker context inspect failed."
     ).strip()
-    docker.must(
-        *("--config", str(client), "--host", engine, "pull", image),
-        failing=f"The image {image} cannot be pulled.",
-        remedy="Nothing was stopped. If the registry refuses: check registry.username and the secret "
-        "registry.password.",
-    )
-    (client / "config.json").unlink()
-    client.rmdir()
-    run.say(f"pulled {image} with the account of registry.username")
+    try:
+        yield ("--config", str(client), "--host", engine)
+    finally:
+        (client / "config.json").unlink()
+        client.rmdir()
 
 
 def _try_image(run: Run, docker: Docker, candidate: Candidate) -> None:

@@ -22,8 +22,8 @@ from server.postgres import Postgres, service_of
 from server.project import Project
 from server.request import StepName
 from server.restoring import restore as restore_dumps
-from server.run import Run, file_timestamp, replace_file
-from server.transaction import hide_maintenance_page, show_maintenance_page
+from server.run import RESTORING, Run, file_timestamp, replace_file
+from server.transaction import end_restore, show_maintenance_page
 
 _DATABASE = re.compile(r";\s+dbname: (.+)")
 """As `pg_restore --list` tells of the archive."""
@@ -39,19 +39,25 @@ def restore(run: Run) -> None:
         raise Refusal("What backup.command dumps, only you can restore.", "How: docs/operations.md, Restoring a dump.")
     dumps = _dumps(run, docker, project, name)
     database = Database.find(run, docker, project, named(run, docker, project))
-    replace_file(run.state / "restoring", f"{name}\n")
+    is_repeated = (run.state / RESTORING).exists()
+    replace_file(run.state / RESTORING, f"{name}\n")
     show_maintenance_page(run)
     try:
         stop_application(run, docker, project)
         run.say(f"stopped {' '.join(run.request.services)}")
         before = database.dump(run.begin(StepName.DUMP), Compose(run.directory), "before-restore", keeps_all=True)
         _exchange(run, project, dumps)
-    except BaseException:
+    except BaseException as error:
         _start(run, project)
+        # Whoever ends this may do so after the exchange.
+        known = "as it was" if isinstance(error, StepError) else "whole: as it was, or as it is in the backup"
+        run.say(f"the services run again; the database is {known}")
         raise
     _start(run, project)
     _require_health(run, project, before)
-    keep_newest(run.state, run.request.database.keep)
+    # What was there at the beginning may be in a dump of the run that was killed.
+    if not is_repeated:
+        keep_newest(run.state, run.request.database.keep)
 
 
 def _dumps(run: Run, docker: Docker, project: Project, name: str) -> list[Dump]:
@@ -88,8 +94,7 @@ def _start(run: Run, project: Project) -> None:
     except StepError as error:
         run.output.report(error)
         raise Failure("The services could not be started.", "Start them:  docker compose up -d") from None
-    hide_maintenance_page(run)
-    (run.state / "restoring").unlink(missing_ok=True)
+    end_restore(run)
 
 
 def _require_health(run: Run, project: Project, before: list[Dump]) -> None:

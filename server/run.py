@@ -16,6 +16,8 @@ from server.request import Image, Request, StepName
 
 LEFT = "left-"
 """What the names of directories in .releve begin with that were `tmp` of a step and could not be removed then."""
+RESTORING = "restoring"
+"""The file in .releve that names a backup, from before its restore changes anything until the site is back."""
 
 
 @dataclass(frozen=True)

@@ -236,10 +236,13 @@ def _put_back(rollout: Rollout, error: BaseException, downtime: Downtime, switch
 def _commit(rollout: Rollout, downtime: float) -> None:
     run = rollout.run
     releases.keep(run, rollout.candidate)
-    releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=downtime)
+    is_first = rollout.old_health is transaction.OldHealth.NONE and not rollout.previous
+    away = None if is_first else downtime
+    releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=away)
     transaction.end(run)
+    transaction.end_restore(run)
     name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
-    if rollout.old_health is transaction.OldHealth.NONE and not rollout.previous:
+    if is_first:
         run.say(f"{name}; nothing served before")
     else:
         _tell_downtime(run, name, downtime)

@@ -37,7 +37,7 @@ from server.proxies import Proxy
 from server.public import UNSEEN, Downtime, Measured, Public, Target, look
 from server.request import Migrations, StepName
 from server.restoring import restore
-from server.run import Run, read_line, replace_file
+from server.run import RESTORING, Run, read_line, replace_file
 
 RESERVE = 2 << 20
 """Bytes that a transaction holds, so that it can be put back on a disk that it has found full."""
@@ -437,3 +437,9 @@ def hide_maintenance_page(run: Run) -> None:
         page = run.directory / run.request.maintenance_page
         for path in (page, page.with_name(f"{page.name}.releve-new")):
             path.unlink(missing_ok=True)
+
+
+def end_restore(run: Run) -> None:
+    """The site is back: a restore of a backup, should one have been killed, need not be repeated any more."""
+    hide_maintenance_page(run)
+    (run.state / RESTORING).unlink(missing_ok=True)

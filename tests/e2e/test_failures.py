@@ -6,6 +6,7 @@ import pytest
 
 from tests.e2e.conftest import Deployment
 from tests.e2e.harness import steps_run
+from tests.unit.sinks import webhook
 
 pytestmark = pytest.mark.e2e
 
@@ -91,12 +92,17 @@ def test_a_build_that_fails_shows_its_last_lines_and_touches_no_server(deploymen
     text = dockerfile.read_text()
     application.commit("Dockerfile", f"{text}RUN echo the-very-last-words && false\n")
     project.set("tag", "3.0.0")
-    try:
-        failed = project.up()
-    finally:
-        application.commit("Dockerfile", text)
+    with webhook() as (port, posted):
+        project.config["releve:notify"] = {"urls": [f"json://127.0.0.1:{port}/"]}
+        project.write()
+        try:
+            failed = project.up()
+        finally:
+            application.commit("Dockerfile", text)
     assert not failed.succeeded
     assert "the-very-last-words" in failed.output
+    (message,) = posted
+    assert message["message"] == "3.0.0 was not released: its build failed. No server was touched."
     assert application.sandbox.manifests(application.repository) == manifests
     assert application.sandbox.connections() == connections
 

@@ -67,6 +67,8 @@ def test_what_the_release_needs_starts_with_its_compose_file_and_environment_onc
     project.set("env", {"DB_PASSWORD": PASSWORD})
     done = project.up()
     assert done.succeeded, done.output
+    assert "time without an answer: none, as nothing served before" in done.output
+    assert application.history()[-1]["downtime"] is None
     assert application.page() == "1.0.0"
     assert application.containers().keys() == {"web", "db"}
     assert application.would_recreate() == ""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Deployment
-from tests.e2e.harness import Application, Project, Result
+from tests.e2e.harness import CHECKOUT, Application, Project, Result, steps_run
 from tests.unit.sinks import webhook
 
 pytestmark = pytest.mark.e2e
@@ -94,12 +97,30 @@ def changed(application: Application, script: str, back: str) -> Iterator[None]:
 
 EDIT = "cp -p docker-compose.yml /tmp/kept.yml && {} && : "
 BACK = "cp -p /tmp/kept.yml docker-compose.yml"
+LOOPS = (
+    "for _ in $(seq 300); do "
+    "case \"$(docker inspect -f '{{{{.State.Status}}}} {{{{.RestartCount}}}}' {name}-nginx-1)\" in "
+    "restarting\\ [5-9]) break ;; esac; sleep 0.1; done"
+)
+"""Until Docker has started it so often that it waits for seconds before the next time."""
 CHANGES = {
     "Compose file: docker-compose.yml was edited: nginx": (
         EDIT.format("sed -i 's/^  nginx:/  nginx:\\n    labels: {by: hand}/' docker-compose.yml"), BACK,
     ),
     "service: {name}-worker-1 is exited": ("docker compose stop worker", "docker compose start worker"),
     "service: {name}-nginx-1 is paused": ("docker compose pause nginx", "docker compose unpause nginx"),
+    "service: {name}-nginx-1 is restarting": (
+        EDIT.format("sed -i 's/^  nginx:/  nginx:\\n    command: [\"false\"]/' docker-compose.yml")
+        + f"&& docker compose up -d nginx && {LOOPS}; {BACK}",
+        "docker compose up -d nginx",
+    ),
+    "other image: 'old' is on the same repository": (
+        EDIT.format(
+            "printf '  old:\\n    image: {repository}:0.9\\n' >x && "
+            "sed -i '/^services:/r x' docker-compose.yml"
+        ),
+        f"{BACK}; rm -f x",
+    ),
     "orphan: {name}-cache-1 belongs to no service": (
         "docker tag $(docker inspect -f '{{{{.Image}}}}' {name}-nginx-1) other:1 && "
         + EDIT.format("printf '  cache:\\n    image: other:1\\n' >x && sed -i '/^services:/r x' docker-compose.yml")
@@ -122,7 +143,8 @@ CHANGES = {
 @pytest.mark.parametrize("expected", CHANGES)
 def test_drift_names_what_was_changed_by_hand(released: Deployment, expected: str) -> None:
     application, project = released
-    script, back = (text.replace("{name}", application.name).replace("{{{{", "{{").replace("}}}}", "}}")
+    names = {"{name}": application.name, "{repository}": application.repository, "{{{{": "{{", "}}}}": "}}"}
+    script, back = (functools.reduce(lambda text, pair: text.replace(*pair), names.items(), text)
                     for text in CHANGES[expected])  # fmt: skip
     with changed(application, script, back):
         found = drift(project)
@@ -138,9 +160,15 @@ def test_drift_names_the_variables_that_were_changed_and_no_value(released: Depl
     project.config["releve:env"] = dict(line.split("=", 1) for line in before.splitlines() if "=" in line)
     project.write()
     assert project.up().succeeded
-    with changed(application, "cp -p .env /tmp/kept.env && echo ADDED=hidden-value >>.env", "cp -p /tmp/kept.env .env"):
+    edit = "cp -p .env /tmp/kept.env && echo ADDED=hidden-value >>.env"
+    with changed(application, edit, "cp -p /tmp/kept.env .env"), webhook() as (port, posted):
+        project.config["releve:notify"] = {"urls": [f"json://127.0.0.1:{port}/"]}
+        project.write()
+        assert releve(project, "drift", "--notify").status == 2
+        project.set("notify", None)
         (line,) = drift(project)
         assert line == "environment: .env was edited: ADDED"
+        assert [message["message"] for message in posted] == [f"{application.sandbox.server}: {line}"]
     assert drift(project) == []
 
 
@@ -167,6 +195,7 @@ def test_rollback_proposes_the_release_before_sets_its_tag_and_rolls_it_out(
     assert done.succeeded, done.output
     assert f"from {version} back to {before}, which the server has kept" in done.output
     assert application.serves(before)
+    assert drift(project) == []
     assert f"releve:tag: {before}" in project.stack_file.read_text()
 
 
@@ -213,6 +242,47 @@ def test_a_backup_that_is_restored_brings_deleted_rows_back_and_what_was_there_b
     assert releve(project, "status").succeeded
 
 
+# An index by a function that takes its time: it is made anew when the dump is restored.
+SLOW = """
+CREATE FUNCTION slow(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+CREATE TABLE slow AS SELECT 1 AS number;
+CREATE INDEX ON slow (slow(number));
+CREATE OR REPLACE FUNCTION slow(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql
+    AS 'BEGIN PERFORM pg_sleep(3); RETURN $1; END'
+"""
+ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'releve%' AND wait_event = 'PgSleep'"
+
+
+def test_a_restore_that_is_killed_on_the_way_says_so_and_the_same_command_repeats_it(
+    released: Deployment, put_back: None, tmp_path: Path
+) -> None:
+    application, project = released
+    version = serving(application, project)
+    application.sql(SLOW)
+    assert releve(project, "backup").succeeded
+    (*_, newest) = json.loads(releve(project, "backups", "--json").output)
+    application.sql("DROP TABLE slow; DROP FUNCTION slow")
+    command = ["./releve", "restore", newest["name"], "--yes", "--stack", project.stack]
+    with (tmp_path / "output").open("wb") as output:
+        restore = project.sandbox.start([str(CHECKOUT / "sandbox/run"), *command], project.directory, output)
+        deadline = time.monotonic() + 60
+        while application.sql(ASLEEP) != "1":
+            assert time.monotonic() < deadline, "the dump is not being restored"
+        (process,) = re.findall(r"process (\d+), step restore", application.read(".releve/lock"))
+        application.sandbox.as_root("kill", "-9", process)
+        assert restore.wait(60) != 0
+    assert "has ended, and restore had not" in (tmp_path / "output").read_text()
+    status = releve(project, "status")
+    assert status.status == 1
+    assert f"was interrupted; go on with  ./releve restore {newest['name']}" in status.output
+    done = project.sandbox.run(project.directory, *command)
+    assert done.succeeded, done.output
+    assert application.sql("SELECT number FROM slow") == "1"
+    application.sql("DROP TABLE slow; DROP FUNCTION slow")
+    assert application.serves(version)
+    assert releve(project, "status").succeeded
+
+
 def test_migrations_are_rehearsed_on_a_copy_while_the_site_serves(
     released: Deployment, put_back: None, migration: str
 ) -> None:
@@ -235,7 +305,8 @@ def test_migrations_are_rehearsed_on_a_copy_while_the_site_serves(
 def test_what_was_approved_is_rolled_out_and_nothing_else(released: Deployment, put_back: None) -> None:
     application, project = released
     project.set("tag", version := application.fresh_version())
-    approved = re.findall(r"RELEVE_APPROVED=([0-9a-f]{12})", project.preview().output)[0]
+    planned = json.loads(releve(project, "plan", "--json").output)
+    approved = planned["fingerprint"]
 
     def up(fingerprint: str) -> Result:
         command = ("pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", project.stack)
@@ -252,6 +323,7 @@ def test_what_was_approved_is_rolled_out_and_nothing_else(released: Deployment, 
     done = up(approved)
     assert done.succeeded, done.output
     assert application.serves(version)
+    assert planned["servers"][0]["steps"] == ["build", "check", "smoke-test", "publish", *steps_run(done)]
 
 
 def test_a_console_is_in_a_container_of_its_own_and_the_databases_one_is_the_applications(released: Deployment) -> None:
@@ -261,4 +333,6 @@ def test_a_console_is_in_a_container_of_its_own_and_the_databases_one_is_the_app
     stack = project.stack
     asked = f"echo 'SELECT current_database()' | ./releve console --db --stack {stack}"
     assert "fabmanager_production" in project.sandbox.run(project.directory, "sh", "-c", asked).output
+    asked = f"echo 'puts Visit.table_name.upcase' | ./releve console --rails --stack {stack}"
+    assert "VISITS" in project.sandbox.run(project.directory, "sh", "-c", asked).output
     assert application.containers() == before

@@ -141,6 +141,9 @@ def test_releases_beyond_those_kept_go_with_their_images_and_assets_and_nothing_
     assert not [path for path in gone if f".{path}\n" in files]
     assert application.sandbox.on_server("cat", upload) == "photo\n"
     application.sandbox.as_root("rm", "-rf", upload.rpartition("/")[0])
+    back = project.release(first)
+    assert "released already: nothing is built" in back.output
+    assert "pull: pulled" in back.output
 
 
 def test_a_release_that_turns_healthy_and_dies_is_put_back(deployment: Deployment, put_back: None) -> None:

@@ -100,3 +100,22 @@ def test_what_would_be_refused_and_what_cannot_be_rolled_is_said(server: Server)
     found = told(server.run("facts"))
     assert found.refused == ""
     assert "container_name" in found.unrollable
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said", "remedy"),
+    [
+        ('version*) echo "permission denied while trying to connect" >&2; exit 1 ;;', "may not use Docker", "usermod"),
+        ("compose*' config '*) echo 'yaml: line 9: did not find' >&2; exit 1 ;;", "yaml: line 9", "Correct it"),
+    ],
+)
+def test_what_cannot_be_told_is_explained_in_dockers_words_and_leaves_no_trace(
+    server: Server, behaviour: str, said: str, remedy: str
+) -> None:
+    server.behave(f'case "$*" in {behaviour} esac')
+    before = sorted(server.directory.rglob("*"))
+    result = server.run("facts")
+    assert result.status == 1
+    assert said in result.errors
+    assert remedy in result.errors
+    assert sorted(server.directory.rglob("*")) == before

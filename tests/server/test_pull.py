@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from pathlib import Path
 
 import pytest
 
-from tests.server.server import DIGEST, RELEASE, Result, Server, compiling
+from release.registry import Credentials, docker_configuration
+from server.output import Output
+from server.pulling import Pull
+from tests.server.server import DIGEST, IMAGE, RELEASE, Result, Server, compiling
 
 ANONYMOUS = "a1" * 32
+LOGIN = docker_configuration("registry.example:5000", Credentials("fablab", "s3cret"))
 
 
 def pull(server: Server, mounts: str, *assets: str) -> Result:
@@ -159,3 +166,55 @@ def test_a_tag_that_has_only_served_as_what_it_is_or_not_at_all_is_fine(server: 
     history(server, *lines)
     result = server.run("pull")
     assert result.status == 0, result
+
+
+# As Docker 26.1 writes to a terminal: each line goes to where the layer's is.
+PULLING = (
+    "1: Pulling from shop\\r\\n\\r\\n\\033[1A\\033[2K\\r9fd9e214744c: Already exists \\r\\033[1B"
+    "\\r\\n\\033[1A\\033[2K\\r11f7b6a90ea7: Pulling fs layer \\r\\033[1B"
+    "\\r\\n\\033[1A\\033[2K\\r8f972b035535: Pulling fs layer \\r\\033[1B"
+    "\\033[2A\\033[2K\\r11f7b6a90ea7: Downloading  542.7kB/60.02MB\\r\\033[2B"
+    "\\033[2A\\033[2K\\r11f7b6a90ea7: Downloading  40.53MB/60.02MB\\r\\033[2B"
+    "\\033[1A\\033[2K\\r8f972b035535: Downloading  1.611GB/2.401GB\\r\\033[1B"
+)
+
+
+@pytest.mark.parametrize("account", [None, LOGIN])
+def test_a_pull_says_how_much_of_it_is_here_while_it_goes_on_and_its_size_at_the_end(
+    server: Server, account: str | None
+) -> None:
+    server.behave(
+        'case "$*" in "image inspect --format {{.Size}}"*) echo 2576980378; exit ;; "image inspect"*) exit 1 ;;\n'
+        f"*'pull {IMAGE}') [ -t 1 ] || exit 9; printf '{PULLING}'; exec sleep 6 ;; esac"
+    )
+    result = server.run("pull", registry_login=account)
+    assert result.status == 0, result
+    assert re.search(r"^pull: pull, \d+ s so far: 1652 MB of 2461 MB$", result.output, re.MULTILINE), result
+    assert re.search(rf"^pull: pulled {re.escape(IMAGE)}.*, 2457 MiB \(", result.output, re.MULTILINE)
+    log = server.logs()[-1].read_text()
+    assert log.count("11f7b6a90ea7: Downloading") == 1
+    assert "\x1b" not in log
+
+
+@pytest.mark.parametrize(
+    ("lines", "far"),
+    [
+        ([], ""),
+        (["11f7b6a90ea7: Waiting", "8f972b035535: Downloading  3.241MB/400.1MB"], "3 MB of at least 400 MB"),
+        (["9fd9e214744c: Already exists", "8f972b035535: Downloading  3.2MB/400.1MB"], "3 MB of 400 MB"),
+        (
+            [
+                "8f972b035535: Downloading  400MB/400.1MB",
+                "8f972b035535: Extracting  9.2MB/400.1MB",
+                "8f972b035535: Extracting 4 s",
+            ],
+            "400 MB are here, and unpacked",
+        ),
+        (["8f972b035535: Downloading  1.2.3MB/4MB", "nothing of a layer's", "8f972b035535: Downloading"], ""),
+    ],
+)
+def test_how_far_a_pull_is_is_read_from_what_docker_says_of_its_layers(lines: list[str], far: str) -> None:
+    pull = Pull(Output("pull", Path(os.devnull)))
+    for line in lines:
+        pull.hear(line)
+    assert pull.far() == far

@@ -15,6 +15,7 @@ from errors import ReleaseError
 from operations import doctor
 from operations import server as connection
 from operations.doctor import Finding
+from operations.server import NotReached
 from operations.stack import Stack
 from server.facts import Facts, Machine
 
@@ -67,7 +68,12 @@ def test_a_sound_server_has_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 ROLLING = {"releve:app": '{"directory": "/apps/shop", "services": ["web"], "strategy": "rolling"}'}
 BROKEN: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "the server is away": (
-        ReleaseError("the server s1 (192.0.2.1) cannot be reached: Connection refused"), {}, "cannot be reached", "",
+        NotReached("the server s1 (192.0.2.1) cannot be reached: Connection refused", is_another=False),
+        {}, "cannot be reached", "servers[].host",
+    ),
+    "the server is another": (
+        NotReached("the server s1 (192.0.2.1) cannot be reached: it has another host key", is_another=True),
+        {}, "another host key", "Compare its key",
     ),
     "no python": (
         ReleaseError("the server s1 cannot say what there is: install: The server has no command python3.\n"
@@ -85,12 +91,14 @@ BROKEN: dict[str, tuple[Any, dict[str, Any], str, str]] = {
     "memory is short": (dataclasses.replace(SOUND, memory_free=1 << 20), {}, "beside the running release", "swap"),
     "the clock is wrong": (dataclasses.replace(SOUND, clock=1_000_000), {}, "off this machine's", "NTP"),
     "the directory is another user's": (
-        {"refused": "deploy cannot write in /apps/shop."}, {}, "cannot write in /apps/shop", "",
+        {"refused": "deploy cannot write in /apps/shop.\nLet the user of servers[].user own the directory."},
+        {}, "cannot write in /apps/shop.", "own the directory",
     ),
     "the Compose file cannot roll": (
-        {"unrollable": "it publishes a port."}, ROLLING, "app.strategy is rolling", "",
+        {"unrollable": "it publishes a port."}, ROLLING, "app.strategy is rolling", "app.strategy: staged",
     ),
     "a rollout was interrupted": ({"interrupted": True}, {}, "one was interrupted", "pulumi up"),
+    "a restore was interrupted": ({"restoring": "x.dump"}, {}, "was interrupted", "./releve restore x.dump"),
 }  # fmt: skip
 
 
@@ -105,6 +113,7 @@ def test_what_is_broken_is_named_with_its_remedy(broken: str, monkeypatch: pytes
     assert len(found) == 1, found
     assert fault in found[0].fault
     assert remedy in found[0].remedy
+    assert remedy
 
 
 def test_what_is_unfit_for_rolling_is_no_fault_where_nobody_rolls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,10 @@ def test_where_nothing_has_changed_nothing_is_done_and_one_line_says_so() -> Non
     assert unchanged.text() == "s1: nothing to do, it runs 1.0 (sha256:111111111111…)"
 
 
+def test_a_source_that_has_changed_under_a_released_tag_is_no_reason_to_do_anything() -> None:
+    assert only(made(target(made_of="commit def of shop"), state(target()))).steps == ()
+
+
 def test_a_first_release_runs_everything() -> None:
     first = only(made(target(), {}))
     assert first.steps == ("install", *STEPS)
@@ -132,7 +136,8 @@ def test_a_retry_goes_on_with_the_step_that_failed_and_a_revert_runs_all() -> No
     new = target(configured("1.1"), digest=NEW)
     failed = state(target()) | {urn: it for urn, it in state(new).items() if urn.endswith(("-pull", "-precompile"))}
     assert only(made(new, failed)).steps == ("up", "purge")
-    assert only(made(target(), failed)).steps == STEPS
+    back = only(made(target(), failed))
+    assert (back.steps, back.reasons) == (STEPS, ("the rollout of 1.1 has not come to its end",))
 
 
 def test_a_new_program_alone_is_no_release() -> None:
