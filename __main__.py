@@ -28,9 +28,14 @@ def main() -> None:
             kept_file.check_rolling(stack.app.services)
     announcement = Announcement(stack, kept_file)
     released = announcement.released()
-    image = ReleaseImage("image", ReleaseImageArgs(stack.tag, stack.image, stack.registry, announcement.make, released))
+    image = ReleaseImage(
+        "image",
+        ReleaseImageArgs(stack.tag, stack.image, stack.registry, announcement.make, released, stack.upgrade),
+    )
+    previous = announcement.previous(server)
     rollout = ComposeRollout(
-        server.name, ComposeRolloutArgs(image.image, server, stack, kept_file, announcement.previous(server))
+        server.name,
+        ComposeRolloutArgs(image.image, server, stack, kept_file, previous, lambda: announcement.upgrade(server)),
     )
     pulumi.export("release", rollout.release)
     pulumi.export("url", server.url)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import local
 
-from configuration.tree import ImageSettings, RegistrySettings
+from configuration.tree import ImageSettings, RegistrySettings, UpgradeSettings
 from errors import ReleaseError
 from release import registry, source
 from release.context import ContextLock
@@ -39,6 +39,7 @@ class ReleaseImageArgs:
     approve:  is told, before anything is built or rolled out, by which digest the tag goes, "" for: it is yet to be
               built; and from what. What it raises stops everything
     released: tags that this stack is known to have released
+    upgrade:  where the source's changelog is, which travels with the image; or None
     """
 
     tag: str
@@ -46,6 +47,7 @@ class ReleaseImageArgs:
     registry: RegistrySettings
     approve: Callable[[str, Source | None], None] = lambda _digest, _source: None
     released: tuple[str, ...] = ()
+    upgrade: UpgradeSettings | None = None
 
 
 class ReleaseImage(pulumi.ComponentResource):
@@ -71,6 +73,7 @@ class ReleaseImage(pulumi.ComponentResource):
         self._access = args.registry
         self._approve = args.approve
         self._known = args.released
+        self._upgrade = args.upgrade
         self._registry = registry.connect(self._tagged.registry, args.registry, PROJECT_DIRECTORY)
         with ThreadPoolExecutor() as meanwhile:
             # The registry may be far away: it is asked while git reads the source.
@@ -86,7 +89,9 @@ class ReleaseImage(pulumi.ComponentResource):
 
     def _read_source(self) -> Source | None:
         how = self._settings.source
-        return source.read(how, self._settings.platform, str(self._tagged.tag), PROJECT_DIRECTORY) if how else None
+        if how is None:
+            return None
+        return source.read(how, self._settings.platform, str(self._tagged.tag), PROJECT_DIRECTORY, self._upgrade)
 
     def _decide(self, state: TagState) -> pulumi.Stash:
         """Keeps what the registry said when this tag and source were first seen; the digest, or "" for: build it."""
