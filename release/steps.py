@@ -111,7 +111,7 @@ def request_of(
         keep_releases=settings.keep_releases,
         backup=restored,
         upgrade=upgrade if step is StepName.PULL else None,
-        acknowledged=settings.upgrade.acknowledged,
+        acknowledged=settings.upgrade.acknowledged if settings.upgrade.changelog else None,
     )
 
 

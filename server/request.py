@@ -309,8 +309,8 @@ class Request:
     downtime_budget:  seconds, or None
     keep_releases:    how many are kept
     backup:           the dump to restore, by the name of its file; only `restore` gets it
-    upgrade:          what the release's changelog asks for, or None
-    acknowledged:     items of it that a person has taken care of, by their places
+    upgrade:          what the release's changelog asks for, or None: that is not looked at now
+    acknowledged:     items of it that a person has taken care of, by their places; None: no changelog is ever looked at
     """
 
     directory: str
@@ -337,7 +337,7 @@ class Request:
     keep_releases: int = 3
     backup: Optional[str] = None
     upgrade: Optional[Upgrade] = None
-    acknowledged: tuple[str, ...] = ()
+    acknowledged: Optional[tuple[str, ...]] = None
 
     @property
     def web(self) -> str:

@@ -63,12 +63,15 @@ def run_upgrade(run: Run, compose: Compose, when: When) -> None:
 
     Raises Failure at the first that fails; a retry goes on with that one.
     """
+    acknowledged = run.request.acknowledged
+    if acknowledged is None:
+        return
     kept = tasks_of(run, run.image.release)
     for task in kept.before if when is When.BEFORE else kept.after:
-        if task.place in run.request.acknowledged:
+        if task.place in acknowledged:
             run.say(f"acknowledged ({task.place}), so not run: {task.command}")
             continue
-        hint = ACKNOWLEDGE.format(len(run.request.acknowledged), task.place)
+        hint = ACKNOWLEDGE.format(len(acknowledged), task.place)
         by_hand = f"`pulumi up` goes on with it. If you have run it by hand, or it is not needed:\n{hint}"
         serves = "The release serves; fix the cause, and" if when is When.AFTER else "Fix the cause, and"
         _run(run, compose, task.words, task.place, f"{serves} {by_hand}")

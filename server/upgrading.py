@@ -29,19 +29,20 @@ def look_at_upgrade(run: Run, docker: Docker, candidate: Candidate) -> None:
     Raises Refusal where the changelog speaks against the release, or what runs is not what the plan was made for.
     """
     directory, asked = releases.directory_of(run), run.request.upgrade
+    # Pulled again, what its upgrade has left is still to be done.
+    is_live = releases.linked(run.state, "current") == run.image.release and (directory / "upgrade.json").exists()
     if asked is None:
-        (directory / "upgrade.json").unlink(missing_ok=True)
+        if not is_live or run.request.acknowledged is None:
+            (directory / "upgrade.json").unlink(missing_ok=True)
         return
     start, to = _version_that_runs(run, docker, candidate, asked), asked.changes.version
-    # Pulled again after it became the live one: what its upgrade has left is still to be done.
-    again = start == to and releases.linked(run.state, "current") == run.image.release
-    if not (again and (directory / "upgrade.json").exists()):
+    if not (is_live and start == to):
         tasks.keep(run, _decide(run, docker, candidate, asked, start))
     replace_file(directory / "version", f"{written(to)}\n")
 
 
 def _decide(run: Run, docker: Docker, candidate: Candidate, asked: Upgrade, start: Version | None) -> UpgradeTasks:
-    changes, request = asked.changes, run.request
+    changes, request, acknowledged = asked.changes, run.request, run.request.acknowledged or ()
     if start is None:
         _require_planned(asked, start)
         run.say("nothing runs here yet: there is nothing to upgrade from")
@@ -49,11 +50,11 @@ def _decide(run: Run, docker: Docker, candidate: Candidate, asked: Upgrade, star
     if changes.version < start:
         return UpgradeTasks()
     left = _left(run)
-    way = way_to(changes, start, request.acknowledged)
+    way = way_to(changes, start, acknowledged)
     if way is None:
         return UpgradeTasks(after=left)
     _require_planned(asked, start)
-    against = obstacles(changes, way, request.acknowledged, request.strategy, request.database.migrations)
+    against = obstacles(changes, way, acknowledged, request.strategy, request.database.migrations)
     against = against or _missing(run, docker, candidate, asked, way)
     if against:
         raise Refusal("\n".join(against), NOTHING_STOPPED)
@@ -129,7 +130,7 @@ def _missing(run: Run, docker: Docker, candidate: Candidate, asked: Upgrade, way
     environment = json.loads(answer.text)["services"][web].get("environment") or {}
     there = [name for name, value in environment.items() if value is not None]
     file = _where(run, candidate)
-    return missing_variables(asked.changes, way, run.request.acknowledged, there=there, web=web, file=file)
+    return missing_variables(asked.changes, way, run.request.acknowledged or (), there=there, web=web, file=file)
 
 
 def _where(run: Run, candidate: Candidate) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from configuration.tree import Settings
-from server.request import Changes, ItemKind, Upgrade, Version
+from server.request import Changes, Upgrade, Version
 from server.upgrade import Path, Task, obstacles, way_to, written
 
 
@@ -63,13 +63,12 @@ def _with_stops(changes: Changes, settings: Settings) -> Changes:
 
 def _told(way: Path, acknowledged: tuple[str, ...]) -> Iterator[str]:
     for leg in way.legs:
-        yield from (f"variable {name} ({item.place})" for name, item in leg.variables)
+        needed = [(name, item) for name, item in leg.variables if item.place not in acknowledged]
+        yield from (f"variable {name} ({item.place})" for name, item in needed)
         yield from (f"before the migrations: {_task(task)}" for task in leg.before)
         yield from (f"after the switch: {_task(task)}" for task in leg.after)
-        for item in leg.to_read:
-            yield f"{'acknowledged' if item.place in acknowledged else 'not acknowledged'}: {item.place}"
-        tasks = [item for item in leg.items if item.kind in (ItemKind.PRE, ItemKind.POST)]
-        yield from (f"by hand: {item.place}" for item in tasks if item.place in acknowledged)
+        yield from (f"not acknowledged: {item.place}" for item in leg.to_read if item.place not in acknowledged)
+        yield from (f"acknowledged: {item.place}" for item in leg.items if item.place in acknowledged)
 
 
 def _task(task: Task) -> str:

@@ -34,7 +34,7 @@ def runs(server: Server, version: str, more: str = "") -> None:
 def run(server: Server, step: str, *items: Item, **fields: Any) -> Result:
     if step == "pull":
         fields.setdefault("upgrade", upgrade(*items))
-    return server.run(step, **{"strategy": Strategy.STAGED, **fields})
+    return server.run(step, **{"strategy": Strategy.STAGED, "acknowledged": (), **fields})
 
 
 def tasks(server: Server) -> list[str]:
@@ -196,11 +196,12 @@ def test_what_is_stopped_is_of_the_version_that_was_released_and_otherwise_it_mu
     assert "the upgrade 1.0.0 → 2.0.0" in result.output
 
 
-def test_a_release_that_is_pulled_again_keeps_what_its_upgrade_has_left(server: Server) -> None:
+@pytest.mark.parametrize("asked", [upgrade(AFTER), None])
+def test_a_release_that_is_pulled_again_keeps_what_its_upgrade_has_left(server: Server, asked: Upgrade | None) -> None:
     for step in ("pull", "up"):
         assert run(server, step, AFTER).status == 0
     runs(server, "2.0.0")
-    assert run(server, "pull", AFTER).status == 0
+    assert run(server, "pull", upgrade=asked).status == 0
     server.forget_calls()
     assert run(server, "after-up").status == 0
     assert tasks(server) == ["bundle exec rails shop:index[2026,1]"]
@@ -238,9 +239,11 @@ def test_tasks_that_a_restored_dump_has_undone_are_run_again(server: Server) -> 
     assert tasks(server) == ["bundle exec rails shop:fix", "rails db:migrate"]
 
 
-def test_without_a_changelog_nothing_is_asked_and_nothing_is_kept(server: Server) -> None:
-    assert run(server, "pull", AFTER).status == 0
+def test_without_a_changelog_nothing_is_asked_kept_or_run(server: Server) -> None:
+    for step in ("pull", "up"):
+        assert run(server, step, AFTER).status == 0
     server.forget_calls()
-    assert run(server, "pull", upgrade=None).status == 0
-    assert server.docker_calls("exec") == []
+    assert run(server, "after-up", acknowledged=None).status == 0
+    assert run(server, "pull", upgrade=None, acknowledged=None).status == 0
+    assert (tasks(server), server.docker_calls("exec")) == ([], [])
     assert not (server.state / f"releases/{RELEASE.release}/upgrade.json").exists()
