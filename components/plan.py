@@ -118,7 +118,7 @@ class Announcement:
         """The version that runs on a server, as far as that is known here."""
         if self.settings.upgrade.running:
             return version_of(self.settings.upgrade.running)
-        image = Image.parse(self._pasts[server].release)
+        image = self._pasts[server].live(self.settings.image.repository)
         if image is None:
             return None
         try:

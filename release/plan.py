@@ -58,6 +58,16 @@ class Past:
                 release, known = str(values.get("release") or ""), values.get("specified") or {}
         return cls(release, triggers, said, known)
 
+    def live(self, repository: str) -> Image | None:
+        """What runs: a rollout that failed after `up` has replaced it, but has not ended.
+
+        repository: what such a rollout was about
+        """
+        ended, replaced = Image.parse(self.release), self.triggers.get(StepName.UP, ())[:2]
+        if len(replaced) < 2 or (ended and [ended.tag, ended.digest] == list(replaced)):  # noqa: PLR2004 - tag, digest
+            return ended
+        return Image(repository, *replaced)
+
     @property
     def tags(self) -> tuple[str, ...]:
         """Those that were released to the server, as far as it runs or keeps them."""

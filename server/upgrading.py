@@ -78,14 +78,15 @@ def _require_planned(asked: Upgrade, start: Version | None) -> None:
     if asked.start is None or start == asked.start:
         return
     planned, now = written(asked.start), written(start) if start else ""
+    remedy = f"Release {planned} first."
+    if now:
+        remedy = (
+            f"Somebody has changed what runs, or upgrade.running says another version. To plan it from {now}:\n"
+            f"pulumi config set --path upgrade.running {now}   and remove it when that is done."
+        )
     raise Refusal(
         f"The upgrade was planned from {planned}, and on this server {now or 'nothing'} runs ({asked.version_file}).",
-        f"{NOTHING_STOPPED} Somebody has changed what runs, or upgrade.running is another version. "
-        + (
-            f"Plan it from {now}:\npulumi config set --path upgrade.running {now}"
-            if now
-            else f"Release {planned} first."
-        ),
+        f"{NOTHING_STOPPED} {remedy}",
     )
 
 
