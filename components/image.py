@@ -124,7 +124,11 @@ class ReleaseImage(pulumi.ComponentResource):
         )
 
     def _approved(self, digest: str) -> str:
-        self._approve(digest, self._source)
+        try:
+            self._approve(digest, self._source)
+        except ReleaseError as error:
+            # Of a RunError Pulumi prints the message alone, also where it is raised in here, out of reach of __main__.
+            raise pulumi.RunError(str(error)) from None
         return digest
 
     def _refusal(self, state: TagState) -> str | None:
