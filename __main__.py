@@ -35,13 +35,16 @@ def main() -> None:
             stack.tag,
             stack.image,
             stack.registry,
-            announcement.make,
-            announcement.released(),
-            functools.partial(notices.of_image, stack),
+            approve=announcement.make,
+            released=announcement.released(),
+            hooks=functools.partial(notices.of_image, stack),
+            upgrade=stack.upgrade,
         ),
     )
+    previous = announcement.previous(server)
     rollout = ComposeRollout(
-        server.name, ComposeRolloutArgs(image.image, server, stack, kept_file, announcement.previous(server))
+        server.name,
+        ComposeRolloutArgs(image.image, server, stack, kept_file, previous, lambda: announcement.upgrade(server)),
     )
     pulumi.export("release", rollout.release)
     pulumi.export("url", server.url)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pulumi
 from pulumi_command import local
 
-from configuration.tree import ImageSettings, RegistrySettings
+from configuration.tree import ImageSettings, RegistrySettings, UpgradeSettings
 from errors import ReleaseError
 from release import registry, source
 from release.context import ContextLock
@@ -40,6 +40,7 @@ class ReleaseImageArgs:
               built; and from what. What it raises stops everything
     released: tags that this stack is known to have released
     hooks:    of each part of making the image, by its name
+    upgrade:  where the source's changelog is, which travels with the image; or None
     """
 
     tag: str
@@ -48,6 +49,7 @@ class ReleaseImageArgs:
     approve: Callable[[str, Source | None], None] = lambda _digest, _source: None
     released: tuple[str, ...] = ()
     hooks: Callable[[str], pulumi.ResourceHookBinding | None] = lambda _step: None
+    upgrade: UpgradeSettings | None = None
 
 
 class ReleaseImage(pulumi.ComponentResource):
@@ -74,6 +76,7 @@ class ReleaseImage(pulumi.ComponentResource):
         self._approve = args.approve
         self._known = args.released
         self._hooks = args.hooks
+        self._upgrade = args.upgrade
         self._registry = registry.connect(self._tagged.registry, args.registry, PROJECT_DIRECTORY)
         with ThreadPoolExecutor() as meanwhile:
             # The registry may be far away: it is asked while git reads the source.
@@ -89,7 +92,9 @@ class ReleaseImage(pulumi.ComponentResource):
 
     def _read_source(self) -> Source | None:
         how = self._settings.source
-        return source.read(how, self._settings.platform, str(self._tagged.tag), PROJECT_DIRECTORY) if how else None
+        if how is None:
+            return None
+        return source.read(how, self._settings.platform, str(self._tagged.tag), PROJECT_DIRECTORY, self._upgrade)
 
     def _decide(self, state: TagState) -> pulumi.Stash:
         """Keeps what the registry said when this tag and source were first seen; the digest, or "" for: build it."""
@@ -122,7 +127,11 @@ class ReleaseImage(pulumi.ComponentResource):
         )
 
     def _approved(self, digest: str) -> str:
-        self._approve(digest, self._source)
+        try:
+            self._approve(digest, self._source)
+        except ReleaseError as error:
+            # Of a RunError Pulumi prints the message alone, also where it is raised in here, out of reach of __main__.
+            raise pulumi.RunError(str(error)) from None
         return digest
 
     def _refusal(self, state: TagState) -> str | None:

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from release.compose_file import ComposeFile
 from release.program import Program
 from release.reference import ImageReference
 from server import request
-from server.request import Delivery, StepName
+from server.request import Delivery, StepName, Upgrade
 
 SERVER = Path(__file__).resolve().parent.parent / "server"
 
@@ -43,6 +44,7 @@ class ComposeRolloutArgs:
     compose_file: the Compose file that the repository keeps, in which the image can be set; or None: the server's own
                   is edited
     previous:     the tag that serves when the rollout begins, for who wants to go back; "" for none
+    upgrade:      says what the release's changelog asks for, or None, once the image is known
     """
 
     image: pulumi.Output[ImageReference]
@@ -50,6 +52,7 @@ class ComposeRolloutArgs:
     settings: Settings
     compose_file: ComposeFile | None
     previous: str = ""
+    upgrade: Callable[[], Upgrade | None] = lambda: None
 
 
 class ComposeRollout(pulumi.ComponentResource):
@@ -142,7 +145,13 @@ class ComposeRollout(pulumi.ComponentResource):
         args = self._args
 
         def asked(image: ImageReference, delivery: Delivery) -> str:
-            asked = steps.request_of(step, args.settings, args.server, image=image, delivery=delivery, actor=actor())
+            asked = steps.request_of(
+                *(step, args.settings, args.server),
+                image=image,
+                delivery=delivery,
+                actor=actor(),
+                upgrade=args.upgrade(),
+            )
             return request.dump(asked)
 
         return self._command(

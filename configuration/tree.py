@@ -17,6 +17,7 @@ from configuration.events import Event
 from configuration.rules import Level, Rule
 from configuration.values import (
     AbsolutePath,
+    AppVersion,
     ArgumentName,
     CacheImage,
     Called,
@@ -31,6 +32,7 @@ from configuration.values import (
     Login,
     NotificationUrl,
     Password,
+    Place,
     Platform,
     Port,
     PrivateKey,
@@ -581,6 +583,47 @@ class NotifySettings(_Settings):
     )
 
 
+class UpgradeSettings(_Settings):
+    """What an upgrade asks for besides migrations, by the application's changelog. Without `changelog` nothing is read.
+
+    See [operations.md](operations.md#upgrades-that-ask-for-more-than-migrations).
+    """
+
+    changelog: Annotated[RelativePath | None, Unset("nothing is planned")] = Field(
+        None,
+        description="the changelog, relative to `image.source.path`; where a stack builds nothing, what the image was "
+        "built with counts",
+        examples=["CHANGELOG.md"],
+    )
+    marker: Text = Field(
+        "[TODO DEPLOY]",
+        description="what the items of the changelog begin with that ask for something",
+        examples=["[DEPLOY]"],
+    )
+    version: RelativePath = Field(
+        "package.json",
+        description="where the application's version is: relative to `image.source.context`, and in the working "
+        "directory of the web service's container. `version` in a file of JSON, the first line of any other",
+        examples=["VERSION"],
+    )
+    running: Annotated[AppVersion | None, Unset("what the image that runs says")] = Field(
+        None,
+        description="the version that runs, for a plan of the first release; the server refuses where it is another",
+        examples=["6.3.1"],
+    )
+    stops: Annotated[tuple[AppVersion, ...], Field(strict=False)] = Field(
+        (),
+        description="versions that must not be skipped, besides those that the changelog names",
+        examples=[["4.7.13"]],
+    )
+    acknowledged: Annotated[tuple[Place, ...], Field(strict=False)] = Field(
+        (),
+        description="items of the changelog that a person has taken care of, as VERSION:LINE: what had to be read is "
+        "read, tasks are not run, variables are not asked for",
+        examples=[["6.0.0:625"]],
+    )
+
+
 class Settings(_Settings):
     """The whole configuration of a stack."""
 
@@ -609,5 +652,6 @@ class Settings(_Settings):
         "compiles nothing",
         examples=[5],
     )
+    upgrade: UpgradeSettings = UpgradeSettings()
     notify: NotifySettings = NotifySettings()
     servers: Annotated[tuple[ServerSettings, ...], Field(strict=False), check(_one_server, minItems=1, maxItems=1)]

@@ -229,6 +229,12 @@ StageName = Annotated[
 ArgumentName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "a build argument's name")]
 LabelName = Annotated[str, matching(r"[a-z0-9]+([._/-][a-z0-9]+)*", "a label's name in lower case")]
 RegularExpression = Annotated[Text, check(_regular_expression), Called("regular expression", "regular expressions")]
+AppVersion = Annotated[
+    str, matching(r"\d+(\.\d+)*", "a version's numbers, in quotes: '6.5.10'"), Called("version", "versions")
+]
+Place = Annotated[
+    str, matching(r"\d+(\.\d+)*:\d+", "VERSION:LINE of the changelog, as 6.0.0:625"), Called("place", "places")
+]
 Password = Annotated[SecretStr, check(_password)]
 NotificationUrl = Annotated[SecretStr, check(_notification_url), Called("address", "addresses")]
 ServerName = Annotated[

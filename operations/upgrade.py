@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
+from configuration.tree import UpgradeSettings
 from errors import ReleaseError
 from operations import stack as stacks
 from operations.command import console, failing_in_words, json_option, print_json, stack_option
 from operations.stack import PROJECT
-from release.upgrade.changelog import Item, Version, version_of, written
-from release.upgrade.path import Leg, Task, path
-from release.upgrade.path import Path as Way
+from release.upgrade.changelog import items
+from server.request import Item, Version
+from server.upgrade import Leg, Task, path, version_of, written
+from server.upgrade import Path as Way
 
 
 @click.group()
@@ -25,7 +28,7 @@ def upgrade() -> None:
 @upgrade.command()
 @click.option("--from", "start", metavar="VERSION", required=True, help="What runs.")
 @click.option("--to", "end", metavar="VERSION", required=True, help="What is to be released.")
-@click.option("--changelog", metavar="FILE", help="By default CHANGELOG.md of the stack's image.source.path.")
+@click.option("--changelog", metavar="FILE", help="By default upgrade.changelog of the stack, or CHANGELOG.md there.")
 @click.option("--stop", "stops", metavar="VERSION", multiple=True, help="A version that must not be skipped.")
 @stack_option
 @json_option
@@ -37,8 +40,11 @@ def plan(
 
     No server is asked.
     """
+    read = _configured(stack) if changelog is None else _read(Path(changelog), UpgradeSettings())
     try:
-        way = path(_text(changelog, stack), version_of(start), version_of(end), stops)
+        way = path(
+            items(read.text, read.settings.marker), version_of(start), version_of(end), (*read.settings.stops, *stops)
+        )
     except ValueError as error:
         raise ReleaseError(str(error)) from None
     if as_json:
@@ -46,15 +52,23 @@ def plan(
     return console().print("\n".join(_lines(way)), markup=False)
 
 
-def _text(changelog: str | None, stack: str | None) -> str:
-    file = Path(changelog) if changelog else None
-    if file is None:
-        source = stacks.load(stack).settings.image.source
-        if source is None:
-            raise ReleaseError("this stack builds nothing, so it has no source with a changelog: give --changelog FILE")
-        file = PROJECT / source.path / "CHANGELOG.md"
+@dataclass(frozen=True)
+class _Changelog:
+    text: str
+    settings: UpgradeSettings
+
+
+def _configured(stack: str | None) -> _Changelog:
+    settings = stacks.load(stack).settings
+    if settings.image.source is None:
+        raise ReleaseError("this stack builds nothing, so it has no source with a changelog: give --changelog FILE")
+    name = settings.upgrade.changelog or "CHANGELOG.md"
+    return _read(PROJECT / settings.image.source.path / name, settings.upgrade)
+
+
+def _read(file: Path, settings: UpgradeSettings) -> _Changelog:
     try:
-        return file.read_text(encoding="utf-8", errors="replace")
+        return _Changelog(file.read_text(encoding="utf-8", errors="replace"), settings)
     except OSError as error:
         raise ReleaseError(f"the changelog {file} cannot be read: {error.strerror}") from None
 

@@ -17,6 +17,7 @@ from configuration.tree import ServerSettings, Settings
 from release import steps
 from release.reference import ImageReference
 from release.steps import COMPILES_AGAIN
+from release.upgrade.plan import Planned
 from server.request import AssetsFrom, Image, StepName, Strategy, tag_of
 
 BUILDING = ("build", "check", "smoke-test", "publish")
@@ -59,6 +60,16 @@ class Past:
                 release, known = str(values.get("release") or ""), values.get("specified") or {}
         return cls(release, triggers, said, known)
 
+    def live(self, repository: str) -> Image | None:
+        """What runs: a rollout that failed after `up` has replaced it, but has not ended.
+
+        repository: what such a rollout was about
+        """
+        ended, replaced = Image.parse(self.release), self.triggers.get(StepName.UP, ())[:2]
+        if len(replaced) < 2 or (ended and [ended.tag, ended.digest] == list(replaced)):  # noqa: PLR2004 - tag, digest
+            return ended
+        return Image(repository, *replaced)
+
     @property
     def tags(self) -> tuple[str, ...]:
         """Those that were released to the server, as far as it runs or keeps them."""
@@ -76,6 +87,7 @@ class Target:
     made_of:     what the image is or was built from, in a few words; "" where this stack cannot build
     environment: for each variable of `env`, its name and something that changes with its value but does not tell it
     program:     SHA-256 of the program for servers
+    upgrade:     what is known of what the release's changelog asks for; None: it is not looked at
     """
 
     settings: Settings
@@ -86,6 +98,7 @@ class Target:
     environment: tuple[str, ...]
     program: str
     others: tuple[str, ...]
+    upgrade: Planned | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,8 @@ class ServerPlan:
     tasks:      commands that are run with it
     migrations: the command that is run where migrations are pending, "" for none
     downtime:   seconds for which the site is expected to be away, as the server's history has it; None: not known
+    upgrade:    what the release's changelog asks for, a line each
+    obstacles:  what of that speaks against the release, with what to do
     """
 
     server: str
@@ -115,6 +130,13 @@ class ServerPlan:
     tasks: tuple[str, ...]
     migrations: str
     downtime: float | None
+    upgrade: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = ()
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether more is to be done than to renew Relève's own program."""
+        return StepName.PULL in self.steps or StepName.UP in self.steps
 
 
 @dataclass(frozen=True)
@@ -133,6 +155,11 @@ class Plan:
     def is_empty(self) -> bool:
         """Whether nothing is to be done."""
         return not any(server.steps for server in self.servers)
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """What speaks against it, with what to do; none: nothing."""
+        return tuple(dict.fromkeys(obstacle for server in self.servers for obstacle in server.obstacles))
 
     def text(self) -> str:
         """For people: a few lines a server."""
@@ -158,6 +185,7 @@ def _server(target: Target, past: Past) -> ServerPlan:
     will_run = tuple(_steps(target, past))
     app = settings.app
     rolls_out = StepName.PULL in will_run or StepName.UP in will_run
+    upgrade = target.upgrade if rolls_out else None
     tasks = [*app.before_up, *app.after_up] if rolls_out else []
     return ServerPlan(
         server=target.server.name,
@@ -172,6 +200,8 @@ def _server(target: Target, past: Past) -> ServerPlan:
         tasks=tuple(" ".join(task) for task in tasks),
         migrations=" ".join(app.migrate) if rolls_out else "",
         downtime=_expected(past) if past.specified.get("strategy", app.strategy) == app.strategy else None,
+        upgrade=upgrade.lines(settings) if upgrade else (),
+        obstacles=upgrade.obstacles(settings) if upgrade else (),
     )
 
 
@@ -263,6 +293,8 @@ def _lines(server: ServerPlan) -> Iterator[str]:
         yield f"  tasks       {'; '.join(server.tasks)}"
     if server.migrations:
         yield f"  migrations  {server.migrations}, after a dump, where the release has some that are pending"
+    for number, told in enumerate(server.upgrade):
+        yield f"  {'' if number else 'upgrade':<10}  {told}"
     if server.others:
         yield f"  interrupts  {', '.join(server.others)}, too"
     yield f"  downtime    {_downtime(server)}"

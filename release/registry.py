@@ -140,6 +140,31 @@ class Registry:
             raise RegistryError(f"{self.host} answers, but not like a registry: {image} is {manifest.media_type!r}")
         return manifest
 
+    def labels(self, image: ImageReference, platform: str) -> dict[str, str] | None:
+        """The labels of the image that `image` names by its digest; None if there is no such image.
+
+        platform: which one, where it is an index; for example "linux/amd64"
+        Raises RegistryError.
+        """
+        manifest = self.manifest(image)
+        with _as_registry_error(self.host):
+            document = json.loads(manifest.content) if manifest else {}
+        for entry in document.get("manifests") or ():
+            of = entry.get("platform") or {}
+            if "/".join(filter(None, (of.get("os"), of.get("architecture"), of.get("variant")))) == platform:
+                return self.labels(image.with_digest(entry["digest"]), platform)
+        if "config" not in document:
+            return None
+        digest = str(document["config"]["digest"])
+        response = self._request("GET", image, f"blobs/{digest}", headers={})
+        if not response.is_success:
+            raise RegistryError(f"registry {self.host} refused to show the labels of {image}: {_brief(response)}")
+        if f"sha256:{hashlib.sha256(response.content).hexdigest()}" != digest:
+            raise RegistryError(f"registry {self.host} shows other labels of {image} than it was built with")
+        with _as_registry_error(self.host):
+            found = (response.json().get("config") or {}).get("Labels")
+        return {str(name): str(value) for name, value in (found or {}).items()}
+
     def put_manifest(self, image: ImageReference, manifest: Manifest) -> None:
         """Stores `manifest` under the tag of `image`. Raises RegistryError."""
         response = self._request("PUT", image, headers={"Content-Type": manifest.media_type}, content=manifest.content)

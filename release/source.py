@@ -21,8 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, cast
 
-from configuration.tree import SourceSettings
+from configuration.tree import SourceSettings, UpgradeSettings
 from errors import ReleaseError, printable
+from release.upgrade import label
+from server.request import Changes
 
 LFS_POINTER = "^version https://git-lfs.github.com/spec/v1$"
 """First line of a Git LFS pointer file (git-lfs, docs/spec.md)."""
@@ -166,12 +168,19 @@ def _labelling(labels: Mapping[str, str], target: str | None) -> str:
     return "\n".join(["", "# Added by Relève.", *stage, *lines, ""])
 
 
-def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> Source:
+def read(
+    settings: SourceSettings,
+    platform: str,
+    tag: str,
+    project: Path,
+    upgrade: UpgradeSettings | None = None,
+) -> Source:
     """Reads what is committed in the application's source.
 
     platform: what the image is built for, for example "linux/amd64"
     tag:      the release's
     project:  the directory that settings.path is relative to
+    upgrade:  where the changelog is, if it is to travel with the image
     Raises ReleaseError when that is no git checkout with a commit, when the context or the Dockerfile is not in it, or
     when it needs more than git gives: submodules, or files in Git LFS.
     """
@@ -185,7 +194,9 @@ def read(settings: SourceSettings, platform: str, tag: str, project: Path) -> So
     _refuse_incomplete(checkout, tree, entries)
     _require_dockerfile(checkout, entries, settings)
     revision, committed = _git(checkout, "log", "-1", "--no-show-signature", "--format=%H %ct").split()
-    labels = {**_oci_labels(checkout, tag, revision, int(committed)), **settings.labels}
+    planned = upgrade if upgrade and upgrade.changelog else None
+    asked = {label.LABEL: label.dump(_changes(checkout, settings, planned))} if planned else {}
+    labels = {**_oci_labels(checkout, tag, revision, int(committed)), **settings.labels, **asked}
     # The cache of an image is part of it only where this asks for it.
     args = {**({"BUILDKIT_INLINE_CACHE": "1"} if settings.cache_from else {}), **settings.args}
     made_of = [
@@ -216,6 +227,20 @@ def _oci_labels(checkout: Path, tag: str, revision: str, committed: int) -> dict
         "org.opencontainers.image.version": tag,
         "org.opencontainers.image.created": created,
     }
+
+
+def _changes(checkout: Path, settings: SourceSettings, upgrade: UpgradeSettings) -> Changes:
+    """What the committed changelog asks for, and the version that it is about."""
+    changelog = _committed(checkout, "upgrade.changelog", str(upgrade.changelog))
+    version = _committed(checkout, "upgrade.version", posixpath.normpath(f"{settings.context}/{upgrade.version}"))
+    return label.changes_of(upgrade, changelog, version)
+
+
+def _committed(checkout: Path, key: str, name: str) -> str:
+    text = _git(checkout, "cat-file", "blob", f"HEAD:./{name}", check=False)
+    if not text:
+        raise ReleaseError(f"{key}: {name} is not in the last commit of {checkout}, or empty. Commit it, or set {key}.")
+    return text
 
 
 def public_address(remote: str) -> str | None:

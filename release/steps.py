@@ -19,6 +19,7 @@ from server.request import (
     Request,
     StepName,
     Strategy,
+    Upgrade,
 )
 
 COMPILES_AGAIN = ": a change compiles the assets again"
@@ -35,7 +36,8 @@ def plan(settings: Settings) -> tuple[StepName, ...]:
             # Those that the image holds are taken when it is pulled.
             compiles = compiles and app.assets_from is AssetsFrom.COMPILE
             precompile = [StepName.PRECOMPILE] if compiles else []
-            after_up = [StepName.AFTER_UP] if app.after_up else []
+            # Whether a release has tasks, only `pull` knows.
+            after_up = [StepName.AFTER_UP] if app.after_up or settings.upgrade.changelog else []
             return (StepName.PULL, *precompile, StepName.UP, *after_up, StepName.PURGE)
         case Strategy.IN_PLACE:
             precompile = [StepName.PURGE_ASSETS, StepName.PRECOMPILE] if compiles else []
@@ -60,6 +62,7 @@ def request_of(
     delivery: Delivery | None = None,
     actor: str = "",
     restored: str | None = None,
+    upgrade: Upgrade | None = None,
 ) -> Request:
     """What a step is asked to do.
 
@@ -67,6 +70,7 @@ def request_of(
     delivery: what goes with the release; `pull` alone gets it, the others are told which one it is
     actor:    who rolls out
     restored: the dump to restore, by the name of its file
+    upgrade:  what the release's changelog asks for; `pull` alone gets it, which decides what is done
     """
     app, backup = settings.app, settings.backup
     # A rehearsal prepares and pulls as well.
@@ -106,6 +110,8 @@ def request_of(
         downtime_budget=app.downtime_budget,
         keep_releases=settings.keep_releases,
         backup=restored,
+        upgrade=upgrade if step is StepName.PULL else None,
+        acknowledged=settings.upgrade.acknowledged if settings.upgrade.changelog else None,
     )
 
 

@@ -24,6 +24,7 @@ from server.project import Project
 from server.pulling import Pull
 from server.request import AssetsFrom, Strategy
 from server.run import Run
+from server.upgrading import look_at_upgrade
 
 NO_COMMAND = 42
 """The status of the program below, where the image lacks the command."""
@@ -51,6 +52,7 @@ def pull(run: Run) -> None:
     if run.request.strategy is Strategy.ROLLING:
         _require_memory(run, docker, candidate)
     name_release(run)
+    look_at_upgrade(run, docker, candidate)
     if run.request.strategy is not Strategy.IN_PLACE:
         found = releases.what_runs(run, docker, candidate.project.name)
         keep_images(run, docker, found.containers, lambda image: _fetch(run, docker, image))

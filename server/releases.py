@@ -11,6 +11,8 @@ releases/<tag>-<digest12>/  image            repository:tag@digest
                             assets           which of these directories is published with it
                             schema           the last migration that had been run here when it was live
                             tasks/           those done, by hash
+                            upgrade.json     the tasks that its upgrade asks for
+                            version          of the application, where that is known
                             live             touched when it became the live one
                             served-<assets>  it has served, with those settings
                             containers-<hash12>  that `rolling` has made for it, with settings of that hash

@@ -212,6 +212,80 @@ class Delivery:
         return hashlib.sha256(json.dumps([self.compose_file, self.environment]).encode()).hexdigest()
 
 
+Version = tuple[int, ...]
+"""Of the application: 6.5.10 as numbers."""
+
+
+class ItemKind(Word):
+    """What an item of a changelog asks for."""
+
+    GATE = "gate"
+    """Another version is to be released, and its tasks run, before this one."""
+    DEV = "dev"
+    """Nothing, of who deploys."""
+    SCRIPT = "script"
+    """A script from the internet is to be run on the server."""
+    ENVIRONMENT = "env"
+    """Variables are to be set."""
+    PRE = "pre"
+    """Commands are to be run before the migrations."""
+    POST = "post"
+    """Commands are to be run after the migrations."""
+    UNKNOWN = "unknown"
+    """A person is to read it: it has conditions, or is none of these."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that a version of the application asks for, by its changelog.
+
+    line:     in the changelog, from 1
+    commands: of the application, each without those that every release runs
+    names:    of variables, of a script, or the version of a gate
+    """
+
+    version: Version
+    line: int
+    kind: ItemKind
+    text: str
+    commands: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> str:
+        """As one acknowledges it: VERSION:LINE."""
+        return f"{'.'.join(map(str, self.version))}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a release's changelog asks for; it travels with the image.
+
+    version: of the release
+    file:    the changelog, for messages
+    stops:   versions that must not be skipped, besides those that the changelog names
+    items:   of that version and of those before it
+    """
+
+    version: Version
+    file: str
+    stops: tuple[str, ...]
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The way to a release's version, from the one that runs; only `pull` gets it.
+
+    start:        what runs as far as the plan knew, or None
+    version_file: where the version is found, in the working directory of the web service's container
+    """
+
+    changes: Changes
+    start: Optional[Version]
+    version_file: str
+
+
 @dataclass(frozen=True)
 class Request:
     """What a step is told.
@@ -235,6 +309,8 @@ class Request:
     downtime_budget:  seconds, or None
     keep_releases:    how many are kept
     backup:           the dump to restore, by the name of its file; only `restore` gets it
+    upgrade:          what the release's changelog asks for, or None: that is not looked at now
+    acknowledged:     items of it that a person has taken care of, by their places; None: no changelog is ever looked at
     """
 
     directory: str
@@ -260,6 +336,8 @@ class Request:
     downtime_budget: Optional[int] = None
     keep_releases: int = 3
     backup: Optional[str] = None
+    upgrade: Optional[Upgrade] = None
+    acknowledged: Optional[tuple[str, ...]] = None
 
     @property
     def web(self) -> str:

@@ -16,6 +16,7 @@ from server.database import Dump
 from server.postgres import Postgres, service_of
 from server.project import Project
 from server.run import Run
+from server.tasks import forget_since
 
 TRIES = 3
 """Of the exchange: whoever connects again meanwhile is in its way."""
@@ -109,6 +110,7 @@ def restore(run: Run, docker: Docker, project: Project, dumps: Sequence[Dump]) -
         for exchange in exchanges:
             _drop(docker, exchange, "new")
         raise
+    forget_since(run.state, min(dump.file.stat().st_mtime_ns for dump in dumps))
     for exchange in exchanges:
         if not _drop(docker, exchange, "kept"):
             run.say(f"notice: the migrated database stays as {exchange.kept}; drop it by hand")

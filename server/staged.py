@@ -5,16 +5,15 @@ Any failure in there puts the old release back. `rolling` is the same but for ho
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server import assets, migrations, proxies, releases, transaction
+from server import assets, migrations, proxies, releases, tasks, transaction
 from server.asking import Asking
 from server.background import Background
 from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
 from server.commands import Docker
-from server.containers import Compose, OneOffs, listing
+from server.containers import Compose, listing
 from server.database import Database, migrates, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.health import Gate, await_health, image_id, look_at, require_containers, settle
@@ -175,7 +174,9 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
     run = rollout.run
     if rollout.database:
         _migrate(rollout, rollout.database)
-    run_tasks(run, rollout.candidate.compose, run.request.before_up)
+    else:
+        tasks.run_upgrade(run, rollout.candidate.compose, tasks.When.BEFORE)
+    tasks.run_all(run, rollout.candidate.compose, run.request.before_up)
     switch.publish(rollout)
     run.begin(StepName.UP)
     transaction.place(rollout)
@@ -196,6 +197,7 @@ def _migrate(rollout: Rollout, database: Database) -> None:
     dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
     # From here on the database may be another one: the dumps are what it was.
     note_dumps(run, dumps)
+    tasks.run_upgrade(run, compose, tasks.When.BEFORE)
     migrations.migrate(run, run.begin(StepName.MIGRATE), compose)
 
 
@@ -258,27 +260,13 @@ def _tell_downtime(run: Run, name: str, downtime: float) -> None:
         run.say(f"usual here: {usual[0]:.1f} s (median of {usual[1]})")
 
 
-def run_tasks(run: Run, compose: Compose, commands: Sequence[Sequence[str]]) -> None:
-    """Runs each command once a release."""
-    for command in commands:
-        text = "".join(f"{word}\n" for word in command)
-        done = releases.directory_of(run) / "tasks" / hashlib.sha256(text.encode()).hexdigest()[:12]
-        if done.exists():
-            run.say(f"done before: {' '.join(command)}")
-            continue
-        docker = run.begin(StepName.TASK)
-        oneoffs = OneOffs.of(run.request)
-        if oneoffs.run(docker, compose, "task", *oneoffs.command(run.request.web, command)) != 0:
-            raise docker.failure(f"The task failed: {' '.join(command)}")
-        done.touch()
-        run.say(f"done: {' '.join(command)}")
-
-
 def after_up(run: Run) -> None:
-    """Runs app.afterUp."""
+    """Runs what the upgrade asks for, then app.afterUp."""
     project = require_in_place(run, run.docker)
     releases.require_live(run)
-    run_tasks(run, own_compose(run, project), run.request.after_up)
+    compose = own_compose(run, project)
+    tasks.run_upgrade(run, compose, tasks.When.AFTER)
+    tasks.run_all(run, compose, run.request.after_up)
 
 
 def purge(run: Run) -> None:

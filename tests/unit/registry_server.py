@@ -21,6 +21,7 @@ class RegistryServer:
     """What the registry holds and what it was asked.
 
     manifests: by "path:tag" and "path@digest"
+    blobs:     by "path@digest"
     account:   "user:password" that it demands, or None
     tokens:    whether it wants a token for it (as registries in the internet do) or the account itself
     offers:    the WWW-Authenticate headers in place of the one that these demand; {realm} stands for that of the tokens
@@ -28,6 +29,7 @@ class RegistryServer:
     """
 
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     account: str | None = None
     tokens: bool = False
@@ -54,6 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"{}")
         elif "/tags/list" in self.path and self._allowed():
             self._list()
+        elif "/blobs/" in self.path and self._allowed():
+            self._answer(200, self.registry.blobs["@".join(self.path.removeprefix("/v2/").split("/blobs/"))])
         elif self._allowed():
             stored = self.registry.manifests.get(self._key())
             if stored:

@@ -195,3 +195,12 @@ def test_the_tags_that_a_server_runs_or_keeps_are_known_from_the_state() -> None
     kept = f"0.9-rc-{'a' * 12} 1.0-{'1' * 12} found-20261126T101112Z"
     assert Past.of("s1", state(target(), kept=kept)).tags == ("1.0", "0.9-rc")
     assert Past.of("s1", {}).tags == ()
+
+
+def test_what_runs_is_what_the_last_up_brought_though_its_rollout_has_not_ended() -> None:
+    new = target(configured("1.1"), digest=NEW)
+    after_up = state(target()) | {urn: it for urn, it in state(new).items() if urn.endswith(("-pull", "-up"))}
+    assert str(Past.of("s1", after_up).live("registry.example/shop")) == f"registry.example/shop:1.1@{NEW}"
+    ended = Past.of("s1", state(target())).live("another.example/shop")
+    assert str(ended) == f"registry.example/shop:1.0@{OLD}"
+    assert Past.of("s1", {}).live("registry.example/shop") is None

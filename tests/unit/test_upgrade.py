@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from operations.upgrade import upgrade
-from release.upgrade.changelog import Kind, items, version_of, versions, written
-from release.upgrade.path import Leg, path
+from release.upgrade.changelog import items, versions
+from server.request import ItemKind as Kind
+from server.upgrade import Leg, path, version_of, written
 
 pytestmark = pytest.mark.unit
 
@@ -65,20 +66,20 @@ def test_versions_are_numbers_and_what_is_not_released_is_none() -> None:
 
 
 def test_a_version_that_must_not_be_skipped_is_a_leg_of_its_own() -> None:
-    way = path(CHANGELOG, version_of("1.7.0"), version_of("1.10.0"))
+    way = path(items(CHANGELOG), version_of("1.7.0"), version_of("1.10.0"))
     assert way.stops == ((1, 8, 0),)
     assert commands(way.legs[0]) == (["rails shop:chain"], [])
-    assert path(CHANGELOG, version_of("1.8.0"), version_of("1.10.0")).stops == ()
+    assert path(items(CHANGELOG), version_of("1.8.0"), version_of("1.10.0")).stops == ()
 
 
 def test_a_task_runs_once_a_leg_at_its_last_place_and_what_every_release_runs_is_not_listed() -> None:
-    (leg,) = path(CHANGELOG, version_of("1.8.0"), version_of("1.10.0")).legs
+    (leg,) = path(items(CHANGELOG), version_of("1.8.0"), version_of("1.10.0")).legs
     assert commands(leg)[1] == ["rails shop:images[2026,1]", "rails shop:clean", "rails shop:index", "rails shop:seed"]
     assert [name for name, _ in leg.variables] == ["MAX_SIZE", "LOCALE"]
 
 
 def test_what_a_person_must_read_is_acknowledged_by_version_and_line() -> None:
-    way = path(CHANGELOG, version_of("1.7.0"), version_of("1.8.0"))
+    way = path(items(CHANGELOG), version_of("1.7.0"), version_of("1.8.0"))
     unread = [item.place for item in way.unread([])]
     assert len(unread) == 2
     assert all(place.startswith("1.8.0:") for place in unread)
@@ -88,7 +89,7 @@ def test_what_a_person_must_read_is_acknowledged_by_version_and_line() -> None:
 @pytest.mark.parametrize("end", ["1.8.0", "1.7.0"])
 def test_the_same_version_or_an_older_one_is_no_upgrade(end: str) -> None:
     with pytest.raises(ValueError, match="is not newer than"):
-        path(CHANGELOG, version_of("1.8.0"), version_of(end))
+        path(items(CHANGELOG), version_of("1.8.0"), version_of(end))
 
 
 def test_the_command_prints_the_way_without_a_stack_and_names_what_is_wrong(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ UPGRADES = ("5.9.1->6.5.10", "6.3.42->6.5.10", "6.2.0->6.3.0")
 def test_upgrades_of_fab_manager_are_as_worked_out_by_hand(upgrade: str, changelog: str) -> None:
     expected: Any = json.loads((SHARED / "expected.json").read_text())["upgrades"][upgrade]
     start, _, end = upgrade.partition("->")
-    way = path(changelog, version_of(start), version_of(end), FAB_MANAGER)
+    way = path(items(changelog), version_of(start), version_of(end), FAB_MANAGER)
     assert [written(stop) for stop in way.stops] == expected["gates"]
     for leg, wanted in zip(way.legs, expected["legs"], strict=True):
         assert (written(leg.start), written(leg.end)) == (wanted["from"], wanted["to"])
