@@ -17,6 +17,7 @@ from configuration.events import Event
 from configuration.rules import Level, Rule
 from configuration.values import (
     AbsolutePath,
+    AnyPath,
     ArgumentName,
     CacheImage,
     Called,
@@ -417,11 +418,12 @@ class AppSettings(_Settings):
         "a supervisor",
         examples=[["/var/log/supervisor/app-stdout.log"]],
     )
-    maintenance_page: RelativePath | None = Field(
+    maintenance_page: AnyPath | None = Field(
         None,
         description="a file in `app.directory` that exists while the site is stopped for migrations: a copy of the "
-        "file of that name with `.template` at the end, if there is one",
-        examples=["public/maintenance.html"],
+        "file of that name with `.template` at the end, if there is one. An absolute path is one in the web service's "
+        "container, on a volume that the proxy has from it by `volumes_from`; its template lies in `app.directory`",
+        examples=["/usr/src/app/public/maintenance.html"],
     )
     downtime_budget: SecondsFromZero | None = Field(
         None, description="a rollout that interrupted the site for longer says so", examples=[5]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from server import releases
+from server import maintenance_page, releases
 from server.bringing_up import bring_up, stop_application
 from server.commands import Docker
 from server.containers import Compose, inspect
@@ -23,7 +23,6 @@ from server.project import Project
 from server.request import StepName
 from server.restoring import restore as restore_dumps
 from server.run import Run, file_timestamp, replace_file
-from server.transaction import hide_maintenance_page, show_maintenance_page
 
 _DATABASE = re.compile(r";\s+dbname: (.+)")
 """As `pg_restore --list` tells of the archive."""
@@ -40,7 +39,7 @@ def restore(run: Run) -> None:
     dumps = _dumps(run, docker, project, name)
     database = Database.find(run, docker, project, named(run, docker, project))
     replace_file(run.state / "restoring", f"{name}\n")
-    show_maintenance_page(run)
+    maintenance_page.show(run, project)
     try:
         stop_application(run, docker, project)
         run.say(f"stopped {' '.join(run.request.services)}")
@@ -88,7 +87,7 @@ def _start(run: Run, project: Project) -> None:
     except StepError as error:
         run.output.report(error)
         raise Failure("The services could not be started.", "Start them:  docker compose up -d") from None
-    hide_maintenance_page(run)
+    maintenance_page.hide(run, project)
     (run.state / "restoring").unlink(missing_ok=True)
 
 

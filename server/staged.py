@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server import assets, migrations, proxies, releases, transaction
+from server import assets, maintenance_page, migrations, proxies, releases, transaction
 from server.asking import Asking
 from server.background import Background
 from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
@@ -82,7 +82,7 @@ class Switch:
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
         self.tell(run, web[0])
-        transaction.hide_maintenance_page(run)
+        maintenance_page.hide(run, rollout.project)
         health = run.request.health
         run.say(
             f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}"
@@ -190,7 +190,7 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
 def _migrate(rollout: Rollout, database: Database) -> None:
     run, compose = rollout.run, rollout.candidate.compose
     if run.request.database.migrations is Migrations.STOPPED:
-        transaction.show_maintenance_page(run)
+        maintenance_page.show(run, rollout.project)
         stop_application(run, run.begin(StepName.STOP), rollout.project)
         run.say(f"stopped {' '.join(run.request.services)}")
     dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
