@@ -14,6 +14,7 @@ from server.answers import Answer, NoAnswer, get, problem_of
 from server.commands import Docker
 from server.containers import Container, Listing, containers_from, inspect, listing, reached_at
 from server.errors import Failure, StepError
+from server.log_end import LINES, end_of
 from server.placement import read_project
 from server.questions import AGAIN, Questions, wait_of
 from server.request import Check, Health, Strategy
@@ -278,11 +279,11 @@ def failure_with_logs(run: Run, docker: Docker, message: str, *more: str) -> Fai
     late = docker.cleaning_up()
     services = run.request.services
     for service in services:
-        lines = str(58 // len(services) - 1)
-        if late.run("compose", "logs", "--no-color", "--no-log-prefix", "--tail", lines, service) != 0:
+        words = ("compose", "logs", "--no-color", "--no-log-prefix", "--tail", str(LINES), service)
+        if not _copy_log(run, late, 58 // len(services) - 1, *words):
             run.output.complain(f"The log of '{service}' cannot be read.")
     for container in more:
-        if late.run("logs", "--tail", "58", container) != 0:
+        if not _copy_log(run, late, 58, "logs", "--tail", str(LINES), container):
             run.output.complain("The log of the container tried cannot be read.")
     if run.request.health.log_files:
         containers = [*more, *_web_containers(run, late)]
@@ -290,6 +291,13 @@ def failure_with_logs(run: Run, docker: Docker, message: str, *more: str) -> Fai
             _copy_log_file(run, late, path, containers)
     nothing_is_put_back = "Nothing is put back. To return to the previous release, set its tag and run `pulumi up`."
     return docker.failure(message, nothing_is_put_back if run.request.strategy is Strategy.IN_PLACE else "")
+
+
+def _copy_log(run: Run, docker: Docker, count: int, *words: str) -> bool:
+    """The end of a log that docker prints; whether it does."""
+    answer = docker.everything(*words)
+    run.output.append(end_of(answer.text, count).encode())
+    return answer.succeeded
 
 
 def _web_containers(run: Run, docker: Docker) -> list[str]:
@@ -318,4 +326,4 @@ def _copy_log_file(run: Run, docker: Docker, path: str, containers: Sequence[str
             if status != 0 or content is None:
                 run.output.complain(f"The log file {path} cannot be read.")
             else:
-                run.output.append(b"".join(line + b"\n" for line in content.read().splitlines()[-20:]))
+                run.output.append(end_of(content.read().decode(errors="replace"), 20).encode())
