@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-SUPERVISORS = ("supervisord", "s6-svscan", "runit", "runsvdir", "foreman")
+SUPERVISORS = ("supervisord", "s6-svscan", "runsvdir", "foreman")
 """Programs that run several others in one container."""
 _INTERPRETED = 2
 """Words of a command line, of which one is the program: `python3 /usr/bin/supervisord`."""
