@@ -446,7 +446,9 @@ class AppSettings(_Settings):
 class HealthCheckSettings(_Settings):
     """A further page, asked for once when `health.path` is answered well, and once at the end of `health.settle`.
 
-    For pages that cost something each time: Fab-manager's `/health` makes the connections to its database anew.
+    For pages that cost something each time: Fab-manager's `/health` makes the connections to its database anew, and
+    other requests may fail meanwhile. So each time a moment is waited for in which there is no other request. Where
+    none comes within 5 s, it is asked for all the same the first time, and not at the end.
     """
 
     path: UrlPath = Field(
