@@ -17,6 +17,7 @@ from configuration.events import Event
 from configuration.rules import Level, Rule
 from configuration.values import (
     AbsolutePath,
+    AnyPath,
     AppVersion,
     ArgumentName,
     CacheImage,
@@ -419,11 +420,12 @@ class AppSettings(_Settings):
         "a supervisor",
         examples=[["/var/log/supervisor/app-stdout.log"]],
     )
-    maintenance_page: RelativePath | None = Field(
+    maintenance_page: AnyPath | None = Field(
         None,
         description="a file in `app.directory` that exists while the site is stopped for migrations: a copy of the "
-        "file of that name with `.template` at the end, if there is one",
-        examples=["public/maintenance.html"],
+        "file of that name with `.template` at the end, if there is one. An absolute path is one in the web service's "
+        "container, on a volume that the proxy has from it by `volumes_from`; its template lies in `app.directory`",
+        examples=["/usr/src/app/public/maintenance.html"],
     )
     downtime_budget: SecondsFromZero | None = Field(
         None, description="a rollout that interrupted the site for longer says so", examples=[5]
@@ -446,7 +448,9 @@ class AppSettings(_Settings):
 class HealthCheckSettings(_Settings):
     """A further page, asked for once when `health.path` is answered well, and once at the end of `health.settle`.
 
-    For pages that cost something each time: Fab-manager's `/health` makes the connections to its database anew.
+    For pages that cost something each time: Fab-manager's `/health` makes the connections to its database anew, and
+    other requests may fail meanwhile. So each time a moment is waited for in which there is no other request. Where
+    none comes within 5 s, it is asked for all the same the first time, and not at the end.
     """
 
     path: UrlPath = Field(

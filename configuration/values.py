@@ -119,6 +119,10 @@ def _relative_path(value: str) -> None:
         raise ValueError("expected a relative path that does not leave its directory")
 
 
+def _any_path(value: str) -> None:
+    (_absolute_path if value.startswith("/") else _relative_path)(value)
+
+
 def _url(value: str) -> None:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
@@ -190,6 +194,7 @@ Text = Annotated[str, matching(r"[^\x00-\x1f\x7f]+", "one line of text, not empt
 Label = Annotated[str, matching(r"[^\x00-\x1f\x7f]*", "one line of text"), Called("text", "text")]
 AbsolutePath = Annotated[Text, check(_absolute_path, pattern="^/[^/]"), Called("absolute path", "absolute paths")]
 RelativePath = Annotated[Text, check(_relative_path, pattern="^[^/]"), Called("path", "paths")]
+AnyPath = Annotated[Text, check(_any_path), Called("path", "paths")]
 # The Compose specification's own rule, without a leading '-', which reads as an option.
 ServiceName = Annotated[
     str,

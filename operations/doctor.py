@@ -179,15 +179,17 @@ def _of_project(stack: Stack, where: str, facts: Facts) -> Iterator[Finding]:
     strategy = stack.settings.app.strategy
     fault, _, remedy = facts.refused.partition("\n")
     yield Finding(where, f"{facts.directory}, project '{facts.project}'", fault, remedy)
-    if facts.unrollable:
+    for obstacle in facts.unrollable:
         wanted = strategy is Strategy.ROLLING
         yield Finding(
-            where, f"fit for staged and in-place, not for rolling: {facts.unrollable}",
+            where, f"fit for staged and in-place, not for rolling: {obstacle}",
             "app.strategy is rolling" if wanted else "",
             "Set app.strategy: staged, or change the Compose file: docs/zero-downtime.md." if wanted else "",
         )  # fmt: skip
-    else:
+    if not facts.unrollable:
         yield Finding(where, f"fit for every strategy; app.strategy is {strategy}")
+    for advice in facts.advice:
+        yield Finding(where, f"for rolling, better not like this: {advice}")
     if facts.busy:
         yield Finding(where, f"at work: {facts.busy}")
     elif facts.interrupted:

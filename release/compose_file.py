@@ -42,7 +42,7 @@ class ComposeFile:
     def check_rolling(self, services: Sequence[str]) -> None:
         """Raises ReleaseError where two containers of the first of `services` cannot run side by side."""
         with self._refused():
-            obstacle = compose_file.rolling_obstacle(compose_file.parse(self.text)["services"], services)
+            obstacle = next(compose_file.rolling_obstacles(compose_file.parse(self.text)["services"], services), None)
         if obstacle:
             reason, remedy = obstacle
             raise ReleaseError(

@@ -119,6 +119,11 @@ class Docker:
         with self.output.opened() as log:
             return self._run(words, stdin, subprocess.PIPE, log)
 
+    def everything(self, *words: str) -> Answer:
+        """Runs a command whose answer is all that it prints, errors too; the log gets the command alone."""
+        self.output.note(["docker", *words])
+        return self._run(words, b"", subprocess.PIPE, subprocess.STDOUT)
+
     def must(self, *words: str, failing: str, remedy: str = "", stdin: bytes = b"") -> None:
         """Runs a command that must succeed. Raises Failure with the message `failing`."""
         if self.run(*words, stdin=stdin) != 0:
@@ -141,7 +146,9 @@ class Docker:
         with self.output.opened() as log:
             return self._started(words, subprocess.PIPE, subprocess.PIPE, log)
 
-    def _run(self, words: Sequence[str], stdin: bytes | IO[bytes], stdout: IO[bytes] | int, log: IO[bytes]) -> Answer:
+    def _run(
+        self, words: Sequence[str], stdin: bytes | IO[bytes], stdout: IO[bytes] | int, log: IO[bytes] | int
+    ) -> Answer:
         if self.phase.is_over:
             return Answer(TIME_IS_OVER)
         text = stdin if isinstance(stdin, bytes) else b""
@@ -158,7 +165,7 @@ class Docker:
         return Answer(process.returncode, (said or b"").decode(errors="replace"))
 
     def _started(
-        self, words: Sequence[str], stdin: IO[bytes] | int, stdout: IO[bytes] | int, log: IO[bytes]
+        self, words: Sequence[str], stdin: IO[bytes] | int, stdout: IO[bytes] | int, log: IO[bytes] | int
     ) -> subprocess.Popen[bytes]:
         # A process group of its own: `docker compose` is two processes, and both must end when the time is over.
         return subprocess.Popen(

@@ -362,14 +362,12 @@ def restarted_with(service: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def rolling_obstacle(services: Mapping[str, Any], ours: Sequence[str]) -> tuple[str, str] | None:
-    """Why the first of `ours` cannot be rolled, with the remedy; None: it can."""
-    for obstacle in obstacles(services[ours[0]]):
-        return obstacle
+def rolling_obstacles(services: Mapping[str, Any], ours: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Why the first of `ours` cannot be rolled, each reason with its remedy; none: it can."""
+    yield from obstacles(services[ours[0]])
     for name, service in services.items():
         if name not in ours and isinstance(service, dict):
             for how, target in bonds(service):
                 if target in ours:
                     remedy = "Mount the volumes in both services, and use the other one's name, which needs no links."
-                    return f"{name} will be recreated, too: {how} {target}, which interrupts it.", remedy
-    return None
+                    yield f"{name} will be recreated, too: {how} {target}, which interrupts it.", remedy

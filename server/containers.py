@@ -94,6 +94,7 @@ class Container:
     policy:     when Docker starts it again, as Compose writes it: "no", "always", …
     image:      its id
     image_name: what whoever made the container wrote
+    started:    the command line of its first process
     """
 
     id: str
@@ -108,6 +109,7 @@ class Container:
     image: str
     image_name: str
     process: int
+    started: tuple[str, ...]
     network_mode: str
     networks: tuple[Network, ...]
     mounts: tuple[Mount, ...]
@@ -156,6 +158,7 @@ def _container(found: Mapping[str, Any]) -> Container:
         image=found.get("Image", ""),
         image_name=(found.get("Config") or {}).get("Image") or "",
         process=state.get("Pid", 0),
+        started=tuple(word for word in (found.get("Path"), *(found.get("Args") or ())) if word),
         network_mode=host.get("NetworkMode", ""),
         networks=tuple(
             Network(name, it.get("IPAddress") or "", it.get("GlobalIPv6Address") or "", tuple(it.get("Aliases") or ()))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from server import drift, releases
+from server import drift, releases, rolling_advice
 from server.answers import NoAnswer, get
 from server.commands import Docker
 from server.containers import Compose, Container, inspected, listing, project_answer
@@ -102,8 +102,9 @@ class Facts:
     database:    the service in which the database is, or "" where that is not known
     databases:   their names, as the application named them last
     restoring:   the backup whose restore has begun and has not come to its end, or ""
-    refused:     why a rollout would be refused here, and on the next lines what to do about it; or ""
-    unrollable:  why the strategy rolling cannot be used, or ""
+    refused:     why a rollout would be refused here, or ""
+    unrollable:  why the strategy rolling cannot be used, each reason with its remedy
+    advice:      what it could be used without, but should not be, in the same way
     """
 
     directory: str
@@ -126,7 +127,8 @@ class Facts:
     databases: tuple[str, ...]
     restoring: str
     refused: str
-    unrollable: str
+    unrollable: tuple[str, ...]
+    advice: tuple[str, ...]
 
 
 def load(text: str) -> Facts:
@@ -173,6 +175,7 @@ def gather(run: Run, docker: Docker) -> Facts:
         restoring=read_line(state / RESTORING),
         refused=_refusal(run, docker),
         unrollable=_unrollable(run, resolved),
+        advice=_advice(run, docker, resolved, containers),
     )
 
 
@@ -193,13 +196,24 @@ def _database(run: Run, docker: Docker, project: Project) -> str:
         return ""
 
 
-def _unrollable(run: Run, resolved: dict[str, Any]) -> str:
+def _unrollable(run: Run, resolved: dict[str, Any]) -> tuple[str, ...]:
     from server import compose_file  # noqa: PLC0415 - PyYAML takes a while
 
     if run.request.web not in resolved["services"]:
-        return f"there is no service '{run.request.web}'"
-    obstacle = compose_file.rolling_obstacle(resolved["services"], run.request.services)
-    return f"{obstacle[0]} {obstacle[1]}" if obstacle else ""
+        return (f"there is no service '{run.request.web}'.",)
+    found = compose_file.rolling_obstacles(resolved["services"], run.request.services)
+    return tuple(" ".join(sentences) for sentences in found)
+
+
+def _advice(
+    run: Run, docker: Docker, resolved: dict[str, Any], containers: Sequence[ContainerFacts]
+) -> tuple[str, ...]:
+    if run.request.web not in resolved["services"]:
+        return ()
+    web = inspected(docker, drift.running(containers, run.request.web)[:1])
+    started = web[0].started if web else ()
+    found = rolling_advice.advice(resolved["services"], run.request.services, started)
+    return tuple(" ".join(sentences) for sentences in found)
 
 
 def _containers(docker: Docker, project: str) -> tuple[ContainerFacts, ...]:

@@ -14,6 +14,7 @@ from server.answers import Answer, NoAnswer, get, problem_of
 from server.commands import Docker
 from server.containers import Container, Listing, containers_from, inspect, listing, reached_at
 from server.errors import Failure, StepError
+from server.log_end import LINES, end_of
 from server.placement import read_project
 from server.questions import AGAIN, Questions, wait_of
 from server.request import Check, Health, Strategy
@@ -25,6 +26,8 @@ PATIENCE = 3.0
 """Seconds without a good answer, after which a release that was healthy counts as dead."""
 QUESTION = 5.0
 """Seconds that one answer may take."""
+QUIET = 5.0
+"""Seconds for which a page that may disturb other requests waits for a moment without any."""
 CHECK = 30.0
 """Seconds that the answer of a page may take which is asked for once."""
 
@@ -144,6 +147,10 @@ class Watch:
     processes: Sequence[int]
     tried: Sequence[str] = ()
 
+    def process_of(self, container: str) -> int:
+        """A container's, 0 where this server does not show it."""
+        return dict(zip(self.ids, self.processes)).get(container, 0)
+
     def processes_are_there(self) -> bool:
         """Whether nothing can have stopped, as far as this server shows that, which costs nothing to ask."""
         return bool(self.processes) and all(Path(f"/proc/{process}").is_dir() for process in self.processes)
@@ -207,7 +214,7 @@ def await_health(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequen
     """Waits until each of the web service's containers answers as wanted; not longer than those watched run."""
     with run.output.waiting(f"waiting for '{run.request.web}' to answer", lambda: gate.problem):
         _await_answer(run, docker, gate, watch, web)
-    _check_pages(run, docker, gate, web)
+    _check_pages(run, docker, gate, watch, web)
 
 
 def _await_answer(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str]) -> None:
@@ -227,12 +234,31 @@ def _await_answer(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Seque
         pause_until(next_question)
 
 
-def _check_pages(run: Run, docker: Docker, gate: Gate, web: Sequence[str]) -> None:
-    """Those of health.checks. Raises Failure."""
+def _check_pages(
+    run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str], *, insists: bool = True
+) -> None:
+    """Those of health.checks. Raises Failure.
+
+    They may cost other requests their connections, so each is asked for while there is none. Where there always is one,
+    it is asked for all the same if this `insists`.
+    """
     for page in run.request.health.checks:
         for container in web:
+            if not _await_quiet(run, docker, watch.process_of(container)) and not insists:
+                run.say(f"did not ask for {page.path} again: other requests are answered all the while")
+                continue
             if problem := gate.check(docker, container, page):
                 raise failure_with_logs(run, docker, f"'{run.request.web}' does not answer as it should: {problem}.")
+
+
+def _await_quiet(run: Run, docker: Docker, process: int) -> bool:
+    """Waits for a moment without a request to the web service, as far as this server shows that; whether it came."""
+    until = min(time.monotonic() + QUIET, docker.phase.end)
+    while sockets.someone_is_connected(process, run.request.health.port):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(POLL / 5)
+    return True
 
 
 def _worth_asking(watch: Watch, port: int) -> bool:
@@ -261,7 +287,7 @@ def settle(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str
         # One slow answer is none of a release that died.
         if time.monotonic() - bad_since >= PATIENCE:
             raise failure_with_logs(run, docker, f"'{run.request.web}' was healthy and no longer is: {gate.problem}.")
-    _check_pages(run, docker, gate, web)
+    _check_pages(run, docker, gate, watch, web, insists=False)
     run.say(f"watched it for {seconds} s")
 
 
@@ -276,20 +302,29 @@ def pause_until(moment: float) -> None:
 def failure_with_logs(run: Run, docker: Docker, message: str, *more: str) -> Failure:
     """The error, after the last lines of each service, and of the containers `more`, have been put into the log."""
     late = docker.cleaning_up()
-    services = run.request.services
+    services, files = run.request.services, run.request.health.log_files
+    # What an error shows of the log has room for something of each.
+    count = 58 // (len(services) + len(more) + len(files)) - 1
     for service in services:
-        lines = str(58 // len(services) - 1)
-        if late.run("compose", "logs", "--no-color", "--no-log-prefix", "--tail", lines, service) != 0:
+        words = ("compose", "logs", "--no-color", "--no-log-prefix", "--tail", str(LINES), service)
+        if not _copy_log(run, late, count, *words):
             run.output.complain(f"The log of '{service}' cannot be read.")
     for container in more:
-        if late.run("logs", "--tail", "58", container) != 0:
+        if not _copy_log(run, late, count, "logs", "--tail", str(LINES), container):
             run.output.complain("The log of the container tried cannot be read.")
-    if run.request.health.log_files:
+    if files:
         containers = [*more, *_web_containers(run, late)]
-        for path in run.request.health.log_files:
-            _copy_log_file(run, late, path, containers)
+        for path in files:
+            _copy_log_file(run, late, path, containers, count)
     nothing_is_put_back = "Nothing is put back. To return to the previous release, set its tag and run `pulumi up`."
     return docker.failure(message, nothing_is_put_back if run.request.strategy is Strategy.IN_PLACE else "")
+
+
+def _copy_log(run: Run, docker: Docker, count: int, *words: str) -> bool:
+    """The end of a log that docker prints; whether it does."""
+    answer = docker.everything(*words)
+    run.output.append(end_of(answer.text, count).encode())
+    return answer.succeeded
 
 
 def _web_containers(run: Run, docker: Docker) -> list[str]:
@@ -300,8 +335,8 @@ def _web_containers(run: Run, docker: Docker) -> list[str]:
         return []
 
 
-def _copy_log_file(run: Run, docker: Docker, path: str, containers: Sequence[str]) -> None:
-    """The end of a file in the web service's containers: applications under a supervisor write files."""
+def _copy_log_file(run: Run, docker: Docker, path: str, containers: Sequence[str], count: int) -> None:
+    """The last `count` lines of a file in the web service's containers: applications under a supervisor write files."""
     import tarfile  # noqa: PLC0415 - for this alone
 
     for container in containers:
@@ -318,4 +353,4 @@ def _copy_log_file(run: Run, docker: Docker, path: str, containers: Sequence[str
             if status != 0 or content is None:
                 run.output.complain(f"The log file {path} cannot be read.")
             else:
-                run.output.append(b"".join(line + b"\n" for line in content.read().splitlines()[-20:]))
+                run.output.append(end_of(content.read().decode(errors="replace"), count).encode())

@@ -15,8 +15,8 @@ from server.placement import own_compose, put_environment_in_place, put_in_place
 from server.preparation import prepare
 from server.public import UNSEEN, look, unknown_before
 from server.request import StepName
+from server.restoring import end_restore
 from server.run import Run
-from server.transaction import end_restore
 
 COMPILED = "compiled"
 """The file of the periods in which assets were compiled."""
@@ -100,7 +100,7 @@ def verify(run: Run) -> None:
     seen = look(run, docker, unknown_before(run, docker), known, at_page=False)
     releases.forget_live(run)
     releases.record(run, "released")
-    end_restore(run)
+    end_restore(run, project)
     health = run.request.health
     run.say(f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}")
     run.say(f"{run.image.release} {'serves' if seen else UNSEEN}")

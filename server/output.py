@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from server.errors import Failure, StepError, Told
+from server.log_end import end_of
 
 LONGEST = 500
 """Bytes of a line of an error: the SSH plugin hangs at a line over 64 KiB, and nobody reads so much."""
@@ -131,7 +132,7 @@ class Output:
             phase = error.phase
             if phase and phase.is_over:
                 lines.append(f"The time allowed for this, {phase.seconds} s, is over ({phase.setting}).")
-            lines += self.logged().splitlines()[-TAIL:]
+            lines += end_of(self.logged(), TAIL).splitlines()
             if self.keeps_log:
                 lines.append(f"The whole log, on the server: {self.log}")
         self.complain(*lines, *([error.remedy] if error.remedy else []))

@@ -472,7 +472,7 @@ def _refuse_two(asked: Request, resolved: Mapping[str, Any]) -> None:
     """Raises Refusal where two containers of the web service cannot run side by side."""
     from server import compose_file  # noqa: PLC0415 - as above
 
-    obstacle = compose_file.rolling_obstacle(resolved["services"], asked.services)
+    obstacle = next(compose_file.rolling_obstacles(resolved["services"], asked.services), None)
     if obstacle:
         raise cannot_roll(asked.web, *obstacle)
 

@@ -305,7 +305,8 @@ class Request:
     entrypoint:       what commands in one-off containers are given to; empty: nothing; None: the image's own
     before_up, after_up: commands, run once a release
     worker_quiet:     tells a worker, in its container, to take no more work; empty: nothing does
-    maintenance_page: in the directory, there while the site is stopped for migrations; or None
+    maintenance_page: in the directory, or absolute in the web service's containers, there while the site is stopped for
+                      migrations; or None
     downtime_budget:  seconds, or None
     keep_releases:    how many are kept
     backup:           the dump to restore, by the name of its file; only `restore` gets it

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from server import releases
+from server import maintenance_page, releases
 from server.bringing_up import bring_up, stop_application
 from server.commands import Docker
 from server.containers import Compose, inspect
@@ -21,9 +21,9 @@ from server.placement import read_project
 from server.postgres import Postgres, service_of
 from server.project import Project
 from server.request import StepName
+from server.restoring import end_restore
 from server.restoring import restore as restore_dumps
 from server.run import RESTORING, Run, file_timestamp, replace_file
-from server.transaction import end_restore, show_maintenance_page
 
 _DATABASE = re.compile(r";\s+dbname: (.+)")
 """As `pg_restore --list` tells of the archive."""
@@ -41,7 +41,7 @@ def restore(run: Run) -> None:
     database = Database.find(run, docker, project, named(run, docker, project))
     is_repeated = (run.state / RESTORING).exists()
     replace_file(run.state / RESTORING, f"{name}\n")
-    show_maintenance_page(run)
+    maintenance_page.show(run, project)
     try:
         stop_application(run, docker, project)
         run.say(f"stopped {' '.join(run.request.services)}")
@@ -94,7 +94,7 @@ def _start(run: Run, project: Project) -> None:
     except StepError as error:
         run.output.report(error)
         raise Failure("The services could not be started.", "Start them:  docker compose up -d") from None
-    end_restore(run)
+    end_restore(run, project)
 
 
 def _require_health(run: Run, project: Project, before: list[Dump]) -> None:

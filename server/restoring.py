@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from server import maintenance_page
 from server.commands import Docker
 from server.database import Dump
 from server.postgres import Postgres, service_of
 from server.project import Project
-from server.run import Run
+from server.run import RESTORING, Run
 from server.tasks import forget_since
 
 TRIES = 3
@@ -173,3 +174,9 @@ def _exchange(docker: Docker, exchanges: list[_Exchange]) -> None:
 def _drop(docker: Docker, exchange: _Exchange, which: str) -> bool:
     text = f'DROP DATABASE IF EXISTS :"{which}";'
     return exchange.server.sql(docker, text, *exchange.variables(), database="template1").succeeded
+
+
+def end_restore(run: Run, project: Project) -> None:
+    """The site is back: a restore of a backup, should one have been killed, need not be repeated any more."""
+    maintenance_page.hide(run, project)
+    (run.state / RESTORING).unlink(missing_ok=True)

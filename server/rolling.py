@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from server import proxies, sockets, staged, transaction
+from server import maintenance_page, proxies, sockets, staged, transaction
 from server.answers import NoAnswer
 from server.background import Background
 from server.bringing_up import bring_up_whole
@@ -195,7 +195,7 @@ class Rolling(staged.Switch):
         self._show(run, docker, None, 0, [proxy for proxy in self.proxies if _only_asks(proxy)])
         docker = run.begin(StepName.GATE)
         await_health(run, docker, gate, look_at(run, docker, web.fresh, image), web.fresh)
-        transaction.hide_maintenance_page(run)
+        maintenance_page.hide(run, rollout.project)
         rollout.note_targets(docker)
         run.say(f"'{run.request.web}' answers {run.request.health.status} on {run.request.health.path}")
 

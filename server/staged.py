@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server import assets, migrations, proxies, releases, tasks, transaction
+from server import assets, maintenance_page, migrations, proxies, releases, tasks, transaction
 from server.asking import Asking
 from server.background import Background
 from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
@@ -25,6 +25,7 @@ from server.proxies import Proxy
 from server.public import UNSEEN, Downtime, look, look_before
 from server.pull import fit_image
 from server.request import Migrations, StepName
+from server.restoring import end_restore
 from server.run import LEFT, Run, read_line
 from server.transaction import Rollout
 
@@ -81,7 +82,7 @@ class Switch:
         rollout.note_targets(docker)
         await_health(run, docker, gate, watch, web)
         self.tell(run, web[0])
-        transaction.hide_maintenance_page(run)
+        maintenance_page.hide(run, rollout.project)
         health = run.request.health
         run.say(
             f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}"
@@ -191,7 +192,7 @@ def _replace(rollout: Rollout, switch: Switch) -> None:
 def _migrate(rollout: Rollout, database: Database) -> None:
     run, compose = rollout.run, rollout.candidate.compose
     if run.request.database.migrations is Migrations.STOPPED:
-        transaction.show_maintenance_page(run)
+        maintenance_page.show(run, rollout.project)
         stop_application(run, run.begin(StepName.STOP), rollout.project)
         run.say(f"stopped {' '.join(run.request.services)}")
     dumps = database.dump(run.begin(StepName.DUMP), compose, f"before-{run.image.tag}")
@@ -242,7 +243,7 @@ def _commit(rollout: Rollout, downtime: float) -> None:
     away = None if is_first else downtime
     releases.record(run, "released", phase=str(StepName.UP), previous=rollout.previous, downtime=away)
     transaction.end(run)
-    transaction.end_restore(run)
+    end_restore(run, rollout.project)
     name = f"{run.image.release} {'serves' if rollout.seen else UNSEEN}"
     if is_first:
         run.say(f"{name}; nothing served before")

@@ -22,7 +22,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from server import environment, releases, sockets
+from server import environment, maintenance_page, releases, sockets
 from server.assets import assets_of, image_here, publish, purge
 from server.bringing_up import make_one_shots, stop_application
 from server.commands import Docker
@@ -37,7 +37,7 @@ from server.proxies import Proxy
 from server.public import UNSEEN, Downtime, Measured, Public, Target, look
 from server.request import Migrations, StepName
 from server.restoring import restore
-from server.run import RESTORING, Run, read_line, replace_file
+from server.run import Run, read_line, replace_file
 
 RESERVE = 2 << 20
 """Bytes that a transaction holds, so that it can be put back on a disk that it has found full."""
@@ -237,7 +237,7 @@ def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -
     if not previous:
         words = ("compose", "rm", "--stop", "--force", *run.request.services, *project.along)
         docker.must(*words, failing="The containers cannot be removed.")
-        hide_maintenance_page(run)
+        maintenance_page.hide(run, project)
         return
     _restore_images(run, docker, previous, project)
     # Before the old release starts: it reads its manifest then.
@@ -246,7 +246,7 @@ def _restore(rollout: Rollout, switch_back: Callable[[Docker, Project], None]) -
     if (run.transaction / "one-shots").exists():
         make_one_shots(run, docker, project)
     switch_back(docker, project)
-    hide_maintenance_page(run)
+    maintenance_page.hide(run, project)
     names = rollout.candidate.prepared.assets
     if image and not _done(run, lambda: purge(run, run.begin(StepName.PURGE), names, previous, image)):
         run.output.complain("The assets of the failed release stay until the next one.")
@@ -404,42 +404,3 @@ def _tell_about_database(run: Run) -> None:
         run.output.complain(f"The database was migrated, or partly, and stays so. What it was before is in {dump}")
     if (run.transaction / "dump-failed").exists():
         run.output.complain("It could not be restored. How to do that by hand: docs/operations.md, Restoring a dump.")
-
-
-# ----------------------------------------------------------------------------------------------------- maintenance page
-
-MAINTENANCE_PAGE = """<!doctype html>
-<html lang="fr">
-<meta charset="utf-8">
-<title>Maintenance</title>
-<h1>Maintenance</h1>
-<p>Le site est mis à jour. Il revient dans quelques minutes.</p>
-<p lang="en">The site is being updated and will be back in a few minutes.</p>
-</html>
-"""
-
-
-def show_maintenance_page(run: Run) -> None:
-    """For as long as the site is stopped; a template beside it is its text."""
-    if not run.request.maintenance_page:
-        return
-    page = run.directory / run.request.maintenance_page
-    template, new = page.with_name(f"{page.name}.template"), page.with_name(f"{page.name}.releve-new")
-    new.write_text(template.read_text() if template.is_file() else MAINTENANCE_PAGE)
-    new.chmod(0o644)  # for the proxy's own user to read
-    new.replace(page)
-
-
-def hide_maintenance_page(run: Run) -> None:
-    """The site is back."""
-    if run.request.maintenance_page:
-        run.questions.forget()  # what the page itself has answered
-        page = run.directory / run.request.maintenance_page
-        for path in (page, page.with_name(f"{page.name}.releve-new")):
-            path.unlink(missing_ok=True)
-
-
-def end_restore(run: Run) -> None:
-    """The site is back: a restore of a backup, should one have been killed, need not be repeated any more."""
-    hide_maintenance_page(run)
-    (run.state / RESTORING).unlink(missing_ok=True)

@@ -99,7 +99,8 @@ def test_what_would_be_refused_and_what_cannot_be_rolled_is_said(server: Server)
     server.compose_file.write_text(server.compose_file.read_text() + "    container_name: web\n")
     found = told(server.run("facts"))
     assert found.refused == ""
-    assert "container_name" in found.unrollable
+    assert ["container_name" in obstacle for obstacle in found.unrollable] == [True]
+    assert [advice.partition(":")[0] for advice in found.advice] == ["'web' has no stop_grace_period"]
 
 
 @pytest.mark.parametrize(

@@ -297,11 +297,11 @@ def test_the_last_log_lines_of_every_service_are_in_the_error(server: Server) ->
 def test_the_end_of_a_log_file_in_the_container_is_in_the_error(released: Server) -> None:
     released.answer("state", container_state("exited"))
     (released.stubs / "log").mkdir()
-    (released.stubs / "log/puma.log").write_text("".join(f"line {number} of puma\n" for number in range(30)))
+    (released.stubs / "log/puma.log").write_text("".join(f"line {number} of puma\n" for number in range(60)))
     released.behave('case "$*" in "cp -L web:/app/log/puma.log -") exec tar -c -C "$STUBS/log" puma.log ;; esac')
     result = verify(released, timeout=9, log_files=("/app/log/puma.log",))
     assert result.status == 1
-    assert "line 29 of puma" in result.errors
+    assert "line 59 of puma" in result.errors
     assert "line 9 of puma" not in result.errors
 
 

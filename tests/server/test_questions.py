@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from server.request import Check
 from tests.server.http_server import WELL, Asked, Pieces, response
 from tests.server.server import Server
+from tests.server.test_health_gate import let_server_know_process
 from tests.server.test_staged import history, prepare, run
 
 
@@ -93,6 +97,33 @@ def test_further_pages_are_asked_for_when_the_first_one_answers_and_at_the_end(p
     targets = [it.target for it in prepared.application.asked]
     assert targets[: targets.index(CHECK.path)].count("/health") >= 1
     assert targets[-1] == CHECK.path or targets[-2] == CHECK.path
+
+
+@pytest.mark.parametrize("seconds", [2, 60])
+def test_a_further_page_waits_for_a_moment_without_other_requests(server: Server, seconds: int) -> None:
+    prepare(server)
+    let_server_know_process(server, os.getpid())
+    arrived: list[bool] = []
+
+    def answer(it: Asked) -> Pieces:
+        if it.target == CHECK.path:
+            arrived.append(others.poll() is None)
+        return response(200, '{"redis":true}')
+
+    server.application.answer = answer
+    program = (
+        "import socket, sys, time; it = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); "
+        "time.sleep(int(sys.argv[2]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(server.application.port), str(seconds)]) as others:
+        try:
+            result = run(server, "up", timeout=20, health=server.health(settle=1, checks=(CHECK,)))
+        finally:
+            others.kill()
+    assert result.status == 0, result
+    # One that lasts is not waited for at the end: then the release has been seen to be well once.
+    assert arrived == ([False, False] if seconds == 2 else [True])
+    assert ("did not ask for /status?full=1 again" in result.output) == (seconds == 60)
 
 
 @pytest.mark.parametrize(("settle", "good"), [(0, 0), (1, 1)])

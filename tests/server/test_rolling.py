@@ -651,4 +651,5 @@ def test_a_connection_that_the_application_has_not_accepted_is_seen_as_long_as_i
             accepted, _ = listener.accept()
             with accepted:
                 assert not sockets.someone_waits(os.getpid(), address[1])
+                assert sockets.someone_is_connected(os.getpid(), address[1])
     assert not sockets.someone_listens(os.getpid(), address[1])

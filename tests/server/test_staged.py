@@ -106,6 +106,28 @@ def test_pending_migrations_are_dumped_for_with_the_services_stopped(prepared: S
     assert dump.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize(("failing", "status"), [("", 0), ("-migrate", 1)], ids=["released", "put back"])
+def test_a_maintenance_page_in_the_container_is_there_from_before_the_stop_until_the_site_is_back(
+    prepared: Server, failing: str, status: int
+) -> None:
+    page = "/app/public/maintenance.html"
+    (prepared.directory / "maintenance.html.template").write_text("back at noon")
+    failure = f'\ncase "$*" in *{failing}*) exit 1 ;; esac' if failing else ""
+    prepared.behave(
+        f'case "$*" in "cp "*:{page}) cat "$2" >"$STUBS/page"; ls -l "$2" >"$STUBS/mode" ;; esac\n{PENDING}{failure}'
+    )
+    prepared.forget_calls()
+    assert run(prepared, "up", database=MIGRATE, maintenance_page=page).status == status
+    assert (prepared.stubs / "page").read_text() == "back at noon"
+    assert (prepared.stubs / "mode").read_text().startswith("-rw-r--r--")
+    calls = prepared.docker_calls()
+    shown = next(number for number, call in enumerate(calls) if call[0] == "cp" and call[2] == f"web:{page}")
+    hidden = calls.index(["exec", "--user", "0:0", "web", "rm", "-f", page])
+    assert shown < calls.index(["compose", "stop", "web"])
+    assert calls.index(["compose", "stop", "web"]) < hidden
+    assert ["exec", "--user", "0:0", "web", "rm", "-f", page] not in calls[:shown]
+
+
 def test_compatible_migrations_stop_nothing(prepared: Server) -> None:
     prepared.behave(PENDING)
     prepared.forget_calls()

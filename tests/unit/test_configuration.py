@@ -119,6 +119,8 @@ def test_every_key_of_a_full_configuration_arrives_typed() -> None:
         ),
         (("app", "port"), "3000", "app.port: '3000': input should be a valid integer"),
         (("app", "port"), 70000, "less than or equal to 65535"),
+        (("app", "maintenancePage"), "../page.html", "app.maintenancePage: '../page.html': expected a relative path"),
+        (("app", "maintenancePage"), "/srv/../page.html", "expected an absolute path below /"),
         (("app", "assets"), ["public/packs"], "app.assets[0]: 'public/packs': expected an absolute path"),
         (("app", "stepTimeouts"), {"pul": 3}, "app.stepTimeouts.pul"),
         (("app", "stepTimeouts"), {"verify": 3}, "how long `verify` may take is health.timeout"),

@@ -27,7 +27,7 @@ SOUND = Machine("3.11.2", "26.1.5", "2.26.1", 0, 100 * GIB, 50 * GIB, 4 * GIB, 2
 FACTS = Facts(
     directory="/apps/shop", project="shop", release="", image="", since="", previous="", kept=(), busy="",
     interrupted=False, problem="", public=None, containers=(), history=(), backups=(), machine=SOUND,
-    differences=None, database="postgres", databases=(), restoring="", refused="", unrollable="",
+    differences=None, database="postgres", databases=(), restoring="", refused="", unrollable=(), advice=(),
 )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ BROKEN: dict[str, tuple[Any, dict[str, Any], str, str]] = {
         {}, "cannot write in /apps/shop.", "own the directory",
     ),
     "the Compose file cannot roll": (
-        {"unrollable": "it publishes a port."}, ROLLING, "app.strategy is rolling", "app.strategy: staged",
+        {"unrollable": ("it publishes a port.",)}, ROLLING, "app.strategy is rolling", "app.strategy: staged",
     ),
     "a rollout was interrupted": ({"interrupted": True}, {}, "one was interrupted", "pulumi up"),
     "a restore was interrupted": ({"restoring": "x.dump"}, {}, "was interrupted", "./releve restore x.dump"),
@@ -117,9 +117,20 @@ def test_what_is_broken_is_named_with_its_remedy(broken: str, monkeypatch: pytes
 
 
 def test_what_is_unfit_for_rolling_is_no_fault_where_nobody_rolls(monkeypatch: pytest.MonkeyPatch) -> None:
-    findings = looked_at(dataclasses.replace(FACTS, unrollable="it publishes a port."), monkeypatch)
+    findings = looked_at(
+        dataclasses.replace(FACTS, unrollable=("it publishes a port.", "nginx will be recreated, too.")), monkeypatch
+    )
     assert faults(findings) == []
-    assert any("not for rolling: it publishes a port." in finding.what for finding in findings)
+    said = [finding.what for finding in findings if "not for rolling" in finding.what]
+    assert [what.partition(": ")[2] for what in said] == ["it publishes a port.", "nginx will be recreated, too."]
+
+
+def test_what_rolling_should_have_is_advice_and_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    findings = looked_at(
+        dataclasses.replace(FACTS, advice=("'web' has no stop_grace_period.",)), monkeypatch, **ROLLING
+    )
+    assert faults(findings) == []
+    assert any(finding.what.endswith("'web' has no stop_grace_period.") for finding in findings)
 
 
 def test_a_registry_that_does_not_answer_is_a_fault() -> None:

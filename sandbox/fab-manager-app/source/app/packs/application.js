@@ -1,0 +1,1 @@
+document.getElementById("packs").textContent = "@VERSION@ @LOCALES@ @PLUGINS@";

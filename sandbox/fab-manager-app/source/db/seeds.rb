@@ -1,0 +1,1 @@
+Visit.find_or_create_by!(name: "the administrator")
