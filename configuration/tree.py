@@ -599,8 +599,8 @@ class Settings(_Settings):
     )
     preset: Annotated[PresetName | None, Rollout("where it changes the value of another such key")] = Field(
         None,
-        description="an application whose configuration Relève knows: what this file does not set is taken from "
-        "`configuration/presets/NAME.yaml`. Maps are merged key by key, lists replaced, and `null` takes a value of the "
+        description="an application whose configuration Relève knows: what the stack does not set is taken from "
+        "`configuration/presets/NAME.yaml`. Maps are merged key by key, lists replaced, `null` takes a value of the "
         "preset's away; `./releve config show` prints what comes of it",
         examples=["fabmanager"],
     )
