@@ -49,6 +49,11 @@ def load(config: Mapping[str, str], stack_file: Path) -> Settings:
     return settings
 
 
+def delivered(config: Mapping[str, Any]) -> dict[str, str]:
+    """As Pulumi delivers what a stack file holds: objects, lists and numbers as JSON, all else as its text."""
+    return {key: it if isinstance(it, str) else json.dumps(it, default=str) for key, it in config.items()}
+
+
 def _structured(key: str, value: str) -> Any:
     """Objects, lists and numbers arrive as JSON; tag and preset are their text, whatever it looks like."""
     if key in _STRUCTURED:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from configuration.effective import is_secure
-from configuration.load import PREFIX, ConfigurationError
+from configuration.load import PREFIX, ConfigurationError, delivered
 from configuration.load import load as validated
 from configuration.tree import ServerSettings, Settings
 from errors import ReleaseError
@@ -60,7 +60,7 @@ def load(name: str | None) -> Stack:
     Raises ReleaseError when there is no such stack, or when its configuration cannot be used.
     """
     name = name or selected()
-    settings = validated(_delivered(_decrypted(name)), file_of(name))
+    settings = validated(delivered(_decrypted(name)), file_of(name))
     outputs = _asked("stack", "output", "--stack", name, "--json", failing=f"the state of {name} cannot be read")
     released = Image.parse(str(outputs.get("release") or ""))
     return Stack(
@@ -82,13 +82,13 @@ def configuration(name: str) -> tuple[Settings, dict[str, Any]]:
     is_whole = "environment" not in document
     try:
         if is_whole:
-            return validated(_delivered(_without_secrets(written)), file_of(name)), _own(written)
+            return validated(delivered(_without_secrets(written)), file_of(name)), _own(written)
     except ConfigurationError:
         if _without_secrets(written) == written:
             raise
     decrypted = _decrypted(name)
     # What is encrypted stays so for whoever shows it.
-    return validated(_delivered(decrypted), file_of(name)), _own({**decrypted, **written})
+    return validated(delivered(decrypted), file_of(name)), _own({**decrypted, **written})
 
 
 def file_of(name: str) -> Path:
@@ -104,11 +104,6 @@ def _decrypted(name: str) -> dict[str, Any]:
     """All values by full key, secrets included, as pulumi gives them out. Raises ReleaseError."""
     entries = _asked("config", "--stack", name, "--json", "--show-secrets", failing=f"the stack {name} cannot be read")
     return {key: entry.get("objectValue", entry.get("value")) for key, entry in entries.items()}
-
-
-def _delivered(values: Mapping[str, Any]) -> dict[str, str]:
-    """As pulumi delivers them to a program: objects, lists and numbers as JSON, all else as its text."""
-    return {key: it if isinstance(it, str) else json.dumps(it, default=str) for key, it in values.items()}
 
 
 def _without_secrets(value: Any, key: str = "") -> Any:

@@ -154,10 +154,11 @@ def _install(request: Request, output: Output, program: Path | None, variables: 
 
 def _tell_facts(request: Request, output: Output, variables: dict[str, str]) -> int:
     """Without the lock, and without a trace: nothing is written."""
-    from server import facts  # noqa: PLC0415 - as above
+    from server import facts, survey  # noqa: PLC0415 - as above
 
     phase = Phase.begin(str(StepName.FACTS), request.limits[StepName.FACTS])
-    print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)))
+    run = Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)
+    print(facts.tell(run) if request.services else survey.tell(run))
     return 0
 
 
