@@ -43,6 +43,9 @@ The last column follows `pulumi config set`. With `--path`, numbers and `true`/`
 wanted, `--type string` keeps it text; a secret always is. Without a value, `pulumi config set` asks for it, so that a
 secret is not in your shell's history. Without `-s STACK`, Pulumi uses the stack of `pulumi stack select`.
 
+With `preset: fabmanager` most of it is taken from configuration/presets/fabmanager.yaml, and a stack file holds what is
+the lab's own. `./releve config show` prints what holds, and of each value where it comes from.
+
 ## What counts as a rollout
 
 A change of a key with **yes** in the column *rollout* makes every step on the server run again, and nothing else does.

@@ -23,9 +23,6 @@ from release.adoption import UNKNOWN_TAG, Adoption, Login
 from release.adoption import adopt as decide
 from server.survey import NOWHERE, Installation, Place
 
-UNSEEN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-"""Of nobody: for checking the rest of an address before it is connected to."""
-
 
 @click.command()
 @click.argument("host")
@@ -55,9 +52,12 @@ def adopt(
     file = stacks.file_of(stack)
     if file.exists() and not dry_run:
         click.confirm(f"{file.name} is there already. Replace all that is in it", abort=True, err=True)
-    server = _server(host, port, user, UNSEEN_KEY)
-    key = host_key or _confirmed(host, port, yes=yes)
-    server = _server(host, port, user, key)
+    address = {"name": "server", "host": host, "port": port, "user": user}
+    # Before anybody is asked for a key.
+    _refuse_mistakes(address)
+    address["hostKey"] = host_key or _confirmed(host, port, yes=yes)
+    _refuse_mistakes(address)
+    server = ServerSettings.model_validate(address)
     found = _found(server, directory)
     adoption = decide(found, Login(host, port, user, server.host_key))
     text = adoption.text(stack, found.directory, host)
@@ -69,14 +69,15 @@ def adopt(
     return _say(*_next(stack, file, settings))
 
 
-def _server(host: str, port: int, user: str, key: str) -> ServerSettings:
-    """How to reach it. Raises ReleaseError where a part of the address cannot be one."""
-    given = {"name": "server", "host": host, "port": port, "user": user, "hostKey": key}
+def _refuse_mistakes(address: dict[str, Any]) -> None:
+    """Raises ReleaseError where a part of what is there of an address cannot be one."""
     try:
-        return ServerSettings.model_validate(given)
+        ServerSettings.model_validate(address)
     except ValidationError as error:
-        said = [f"{'.'.join(map(str, it['loc']))}: {it['msg']}" for it in error.errors(include_url=False)]
-        raise ReleaseError("\n".join(said)) from None
+        mistakes = [it for it in error.errors(include_url=False) if it["type"] != "missing"]
+        said = [f"{it['loc'][0]}: {it.get('ctx', {}).get('error', it['msg'])}" for it in mistakes]
+        if said:
+            raise ReleaseError("\n".join(said)) from None
 
 
 def _confirmed(host: str, port: int, *, yes: bool) -> str:
