@@ -25,7 +25,7 @@ def by_hand(deployment: Deployment) -> Iterator[Deployment]:
     application, project = deployment
     base = project.config["releve:image"]["source"]["args"]["BASE_IMAGE"]
     image = f"{application.repository}:{BY_HAND}"
-    build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", image, application.source]
+    build = ["docker", "build", "--quiet", "--build-arg", f"BASE_IMAGE={base}", "--tag", image, str(application.source)]
     again = f"{application.repository}:{NEXT}"
     for command in (build, ["docker", "push", "-q", image], ["docker", "tag", image, again], ["docker", "push", again]):
         subprocess.run(command, check=True, capture_output=True)
