@@ -214,7 +214,14 @@ class _Adopting:
             "port": self._port(),
             "assets": self._assets(),
         }
-        return {key: Leaf(it) for key, it in values.items() if it not in (None, []) and it != given.get(key)}
+        kept = {key: it for key, it in values.items() if it not in (None, []) and it != given.get(key)}
+        written: dict[str, Node] = {key: Leaf(it) for key, it in kept.items()}
+        mounted = {it.source for it in self.web.volumes}
+        there = [it for it in given.get("assetInputs", ()) if f"{self.found.directory}/{it}" in mounted]
+        if there != given.get("assetInputs", []):
+            # A rollout refuses to compile without what it is told is compiled in.
+            written["assetInputs"] = Leaf(there, f"{self.web.name} mounts no other")
+        return written
 
     def _port(self) -> int | None:
         """Where the web service listens, if not where it does by default."""

@@ -98,6 +98,7 @@ FABMANAGER = {
         "volumes": [
             bind("/apps/fabmanager/public/packs", "/usr/src/app/public/packs"),
             bind("/apps/fabmanager/log", "/var/log/supervisor"),
+            bind("/apps/fabmanager/plugins", "/usr/src/app/plugins"),
         ],
     },
     "postgres": {"image": "postgres:9.6", "restart": "always"},
@@ -169,7 +170,8 @@ def test_what_a_lab_does_otherwise_than_the_preset_is_written() -> None:
     databases = (Database("db", "fab_production", is_migrated=True),)
     found = installation(services, "/home/lab/fab", postgres=("db",), databases=databases)
     config, _ = decided(found)
-    assert config["app"] == {"directory": "/home/lab/fab"}
+    # Its plugins are elsewhere, too: nothing of that name is in its directory.
+    assert config["app"] == {"directory": "/home/lab/fab", "assetInputs": []}
     assert config["backup"] == {"service": "db", "user": "fab", "database": "fab_production"}
 
 
