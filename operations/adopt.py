@@ -60,7 +60,7 @@ def adopt(
     server = ServerSettings.model_validate(address)
     found = _found(server, directory)
     adoption = decide(found, Login(host, port, user, server.host_key))
-    text = adoption.text(stack, found.directory, host)
+    text = adoption.text(stack, found.directory, host) + _of_pulumi(file)
     settings = _settings(text, file)
     _say(*_of_decision(adoption), *_of_server(settings))
     if dry_run:
@@ -118,6 +118,16 @@ def _settings(text: str, file: Path) -> Settings:
     config: dict[str, Any] = yaml.safe_load(text)["config"]
     # Not against the file, which still is what it was.
     return validated(delivered(config), file.with_suffix(".new"))
+
+
+def _of_pulumi(file: Path) -> str:
+    """What Pulumi has written of its own into a stack file that is replaced: how secrets are encrypted."""
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return ""
+    kept = {key: it for key, it in document.items() if key != "config"} if isinstance(document, dict) else {}
+    return yaml.safe_dump(kept) if kept else ""
 
 
 def _of_decision(adoption: Adoption) -> Iterator[str]:

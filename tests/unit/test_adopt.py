@@ -121,13 +121,15 @@ def test_nobody_who_answers_is_said(project: Path) -> None:
 
 def test_a_file_that_is_there_is_replaced_only_when_somebody_says_so(project: Path) -> None:
     file = project / "Pulumi.prod.yaml"
-    file.write_text("kept")
+    file.write_text(kept := "config: {}\nencryptionsalt: v1:salt\n")
     assert adopted(project, "--yes", answer="n\n").exit_code == 1
     assert adopted(project, "--yes").exit_code == 1
-    assert file.read_text() == "kept"
+    assert file.read_text() == kept
     assert not (project / "requests").exists()
     assert adopted(project, "--yes", answer="y\n").exit_code == 0
     assert config(project)["releve:preset"] == "fabmanager"
+    # By which the secrets of the stack's state are read.
+    assert yaml.safe_load(file.read_text())["encryptionsalt"] == "v1:salt"
 
 
 def test_a_dry_run_prints_the_file_and_writes_none(project: Path) -> None:
