@@ -174,10 +174,13 @@ class _Adopting:
     def _image(self) -> tuple[Leaf, Leaf]:
         """The repository, and the tag of what runs."""
         running = self.web.running
-        image = (running.image if running else "") or self.web.image
+        # A container may have been made from an image's id, which says nothing of where that is from.
+        names = (running.image, *running.tags) if running else (self.web.image,)
+        named = [it for it in names if it and not it.startswith("sha256:")]
+        image = named[0] if named else ""
         if not running:
             self.open.append(f"What runs: no container of {self.web.name} does.")
-        elif self.web.image and _without_digest(image) != _without_digest(self.web.image):
+        elif image and self.web.image and _without_digest(image) != _without_digest(self.web.image):
             self.open.append(
                 f"Why {image} runs, and the Compose file says {self.web.image}: the first release replaces both."
             )
@@ -186,14 +189,13 @@ class _Adopting:
             check_repository(repository)
         except ValueError:
             repository = self.found.project
-        if self.web.is_built or not _repository(image) or re.match("sha256:", image):
+        if self.web.is_built or not image:
             self.open.append(
                 "The registry: the image is built on the server, and Relève takes it from a registry. Set "
                 "image.repository, and image.source in the stack that is to build it; and let the Compose file have a "
                 "line image: for each service."
             )
-        tags = [_tag(image), *((_tag(it) for it in running.tags if _repository(it) == repository) if running else ())]
-        for tag in tags:
+        for tag in (_tag(it) for it in named if _repository(it) == repository):
             if _can_be_released(tag):
                 return Leaf(repository), Leaf(tag, "what runs now" if running else "what the Compose file names")
         version = running.version if running else ""

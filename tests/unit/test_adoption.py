@@ -222,10 +222,19 @@ def test_a_tag_that_moves_gives_way_to_another_one_of_the_same_image() -> None:
     assert decided(dataclasses.replace(found, services=services))[0]["tag"] == "6.5.9-lab"
 
 
+def test_a_container_that_was_made_from_an_images_id_is_known_by_the_images_tag() -> None:
+    found = installation(REDMINE)
+    running = Running(f"sha256:{'ab' * 32}", ("redmine:5.1.3",), "", ())
+    services = tuple(dataclasses.replace(it, running=running) if it.name == "redmine" else it for it in found.services)
+    config, _ = decided(dataclasses.replace(found, services=services))
+    assert (config["image"]["repository"], config["tag"]) == ("redmine", "5.1.3")
+
+
 @pytest.mark.parametrize("image", ["", "shop-web", f"sha256:{'ab' * 32}"])
 def test_an_image_that_is_built_on_the_server_is_said_to_need_a_registry(image: str) -> None:
     services = changed(REDMINE, "redmine", image=image, build={"context": "."})
-    _, questions = decided(installation(services))
+    config, questions = decided(installation(services))
+    assert config["tag"] == UNKNOWN_TAG
     assert any(it.startswith("The registry: the image is built on the server") for it in questions)
 
 
