@@ -33,7 +33,8 @@ def by_hand(deployment: Deployment) -> Iterator[Deployment]:
     script = """
         cd "$1"
         docker compose run --rm -T fabmanager bundle exec rails db:migrate assets:precompile
-        docker compose up -d --wait
+        docker compose up -d
+        docker compose up -d --wait fabmanager
     """
     application.sandbox.on_server("sh", "-euc", script, "sh", application.directory)
     project.stack_file.unlink()
