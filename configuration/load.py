@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from configuration.preset import merged, read
 from configuration.tree import Settings
 from errors import ReleaseError
 
@@ -28,7 +29,7 @@ class ConfigurationError(ReleaseError):
 
 
 def load(config: Mapping[str, str], stack_file: Path) -> Settings:
-    """Validates configuration.
+    """Validates configuration, that of the preset included, if the stack names one.
 
     config:     as Pulumi delivers it, by full key ("releve:tag"): objects and lists as JSON, all else as its text
     stack_file: Pulumi.<stack>.yaml, to compare what is written there with what was delivered; it need not exist
@@ -38,7 +39,8 @@ def load(config: Mapping[str, str], stack_file: Path) -> Settings:
     unquoted = _unquoted_tag(stack_file, values.get("tag", ""))
     mistakes = [unquoted] if unquoted else []
     try:
-        settings = Settings.model_validate({key: _structured(key, value) for key, value in values.items()})
+        own = {key: _structured(key, value) for key, value in values.items()}
+        settings = Settings.model_validate(merged(read(own.get("preset")), own))
     except ValidationError as error:
         mistakes += [_described(detail) for detail in error.errors(include_url=False)]
     if mistakes:
@@ -47,8 +49,13 @@ def load(config: Mapping[str, str], stack_file: Path) -> Settings:
     return settings
 
 
+def delivered(config: Mapping[str, Any]) -> dict[str, str]:
+    """As Pulumi delivers what a stack file holds: objects, lists and numbers as JSON, all else as its text."""
+    return {key: it if isinstance(it, str) else json.dumps(it, default=str) for key, it in config.items()}
+
+
 def _structured(key: str, value: str) -> Any:
-    """Objects, lists and numbers arrive as JSON; the tag is its text, whatever it looks like."""
+    """Objects, lists and numbers arrive as JSON; tag and preset are their text, whatever it looks like."""
     if key in _STRUCTURED:
         try:
             return json.loads(value)
@@ -57,7 +64,7 @@ def _structured(key: str, value: str) -> Any:
     return value
 
 
-_STRUCTURED = frozenset(str(field.alias) for field in Settings.model_fields.values()) - {"tag"}
+_STRUCTURED = frozenset(str(field.alias) for field in Settings.model_fields.values()) - {"tag", "preset"}
 
 
 def _unquoted_tag(stack_file: Path, delivered: str) -> str | None:

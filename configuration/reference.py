@@ -19,6 +19,7 @@ from typing import Any, get_args, get_origin
 from annotated_types import Ge, Le
 from pydantic import SecretStr
 
+from configuration import preset
 from configuration.keys import Key, Kind, keys
 from configuration.load import PREFIX
 from configuration.tree import Rollout, Settings, Unset
@@ -41,6 +42,9 @@ editor with a YAML language server completes and checks the keys: the first line
 The last column follows `pulumi config set`. With `--path`, numbers and `true`/`false` are stored as such: where text is
 wanted, `--type string` keeps it text; a secret always is. Without a value, `pulumi config set` asks for it, so that a
 secret is not in your shell's history. Without `-s STACK`, Pulumi uses the stack of `pulumi stack select`.
+
+With `preset: fabmanager` most of it is taken from configuration/presets/fabmanager.yaml, and a stack file holds what is
+the lab's own. `./releve config show` prints what holds, and of each value where it comes from.
 
 ## What counts as a rollout
 
@@ -173,7 +177,7 @@ _SECURE = {
 def schema() -> str:
     """docs/stack.schema.json."""
     settings = Settings.model_json_schema()
-    settings = _plain(settings, settings.pop("$defs"))
+    settings = _beside_presets(_plain(settings, settings.pop("$defs")))
     document = {
         # The version that editors know best.
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -187,6 +191,7 @@ def schema() -> str:
                 "patternProperties": {f"^(?!{PREFIX})[^:]+:": True},
                 "required": [f"{PREFIX}{name}" for name in settings["required"]],
                 "additionalProperties": False,
+                "anyOf": [{"required": [f"{PREFIX}preset"]}, _without_preset()],
             },
             # Pulumi's own.
             "environment": True,
@@ -198,6 +203,50 @@ def schema() -> str:
         "additionalProperties": False,
     }
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _beside_presets(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a preset holds need not be in a stack file, and null takes away what need not be there at all."""
+    for key in _held():
+        *groups, name = key.path.split(".")
+        node = settings
+        for group in groups:
+            node = node["properties"][group]
+        node["required"] = [it for it in node.get("required", ()) if it != name or not _is_whole(key)]
+        if not node["required"]:
+            del node["required"]
+        if key.field.default is None:
+            node["properties"][name]["type"] = [node["properties"][name]["type"], "null"]
+    return settings
+
+
+def _without_preset() -> dict[str, Any]:
+    """What a stack file needs of these keys where it names no preset."""
+    needed: dict[str, Any] = {}
+    for key in _held():
+        if key.field.is_required() and _is_whole(key):
+            *groups, name = f"{PREFIX}{key.path}".split(".")
+            node = needed
+            for group in groups:
+                node = node.setdefault("properties", {}).setdefault(group, {})
+            node.setdefault("required", []).append(name)
+    return needed
+
+
+def _held() -> list[Key]:
+    """The keys that a preset has a value for, groups before what is in them."""
+    presets = [preset.read(name) for name in preset.names()]
+    return [key for key in keys() if any(_is_in(values, key.path.split(".")) for values in presets)]
+
+
+def _is_in(values: Any, path: list[str]) -> bool:
+    return not path or (isinstance(values, Mapping) and path[0] in values and _is_in(values[path[0]], path[1:]))
+
+
+def _is_whole(key: Key) -> bool:
+    """Whether a preset has all that must be there of a group; of anything else it has all."""
+    within = [it for it in keys() if it.path.rpartition(".")[0] == key.path]
+    return {it.path for it in within if it.field.is_required()} <= {it.path for it in _held()}
 
 
 def _top(value: dict[str, Any]) -> dict[str, Any]:

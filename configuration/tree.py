@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 from pydantic.alias_generators import to_camel
 
+from configuration import preset
 from configuration.events import Event
 from configuration.rules import Level, Rule
 from configuration.values import (
@@ -143,6 +144,13 @@ LimitedStep = Annotated[
     StepName,
     Field(strict=False),
     WithJsonSchema({"type": "string", "enum": [str(step) for step in DEFAULT_TIMEOUTS]}),
+]
+
+
+PresetName = Annotated[
+    str,
+    check(preset.check_name, enum=preset.names()),
+    Called(", ".join(f"`{name}`" for name in preset.names()), ""),
 ]
 
 
@@ -635,6 +643,13 @@ class Settings(_Settings):
         description="the release: the tag of the image. Always in quotes: without them YAML reads 1.10 as 1.1. Not "
         "`latest`, and not `build-…`",
         examples=["6.5.11-lab"],
+    )
+    preset: Annotated[PresetName | None, Rollout("where it changes the value of another such key")] = Field(
+        None,
+        description="an application whose configuration Relève knows: what the stack does not set is taken from "
+        "`configuration/presets/NAME.yaml`. Maps are merged key by key, lists replaced, `null` takes a value of the "
+        "preset's away; `./releve config show` prints what comes of it",
+        examples=["fabmanager"],
     )
     image: ImageSettings
     registry: RegistrySettings = RegistrySettings()

@@ -18,12 +18,15 @@ from operations.stack import PROJECT
 from release import steps
 from release.program import Program
 from release.reference import ImageReference
-from server import facts, request
+from server import facts, request, survey
 from server.facts import Facts
 from server.request import Request, StepName
+from server.survey import Survey
 
 CONNECT_TIMEOUT = 10
 """Seconds."""
+SURVEY_LIMIT = 120
+"""Seconds for looking at an installation: many small questions."""
 NOT_REACHED = 255
 """ssh's own status: the server was not reached, or is not the one whose hostKey is configured."""
 
@@ -51,8 +54,22 @@ def ask(settings: Settings, server: ServerSettings, image: ImageReference | None
     image: that was released last, or None
     Raises NotReached; ReleaseError where the server cannot say it.
     """
+    return facts.load(_told(server, steps.request_of(StepName.FACTS, settings, server, image=image)))
+
+
+def survey_of(server: ServerSettings, directory: str) -> Survey:
+    """What a server says of an installation that nothing is configured for; nothing is changed there.
+
+    directory: of its Compose file, or survey.NOWHERE
+    Raises as `ask` does.
+    """
+    limits = {str(StepName.FACTS): SURVEY_LIMIT}
+    return survey.load(_told(server, Request(directory=directory, services=(), limits=limits)))
+
+
+def _told(server: ServerSettings, asked: Request) -> str:
+    """What the step `facts` prints, by a program that is there for as long as it takes."""
     program = Program.read(PROJECT / "server")
-    asked = steps.request_of(StepName.FACTS, settings, server, image=image)
     text = program.install_input(asked, StepName.FACTS)
     done = _logged_in(server, program.install_command(), input=text, capture_output=True)
     if done.returncode == NOT_REACHED:
@@ -61,7 +78,7 @@ def ask(settings: Settings, server: ServerSettings, image: ImageReference | None
         raise NotReached(f"the server {server.name} ({server.host}) cannot be reached: {why}", is_another=is_another)
     if done.returncode != 0:
         raise ReleaseError(f"the server {server.name} cannot say what there is: {done.stderr.strip()}")
-    return facts.load(done.stdout)
+    return done.stdout
 
 
 def run_step(server: ServerSettings, step: StepName, asked: Request) -> int:

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from configuration.effective import is_secure
+from configuration.load import PREFIX, ConfigurationError, delivered
 from configuration.load import load as validated
 from configuration.tree import ServerSettings, Settings
 from errors import ReleaseError
@@ -32,7 +36,7 @@ class Stack:
     @property
     def file(self) -> Path:
         """Its configuration."""
-        return PROJECT / f"Pulumi.{self.name}.yaml"
+        return file_of(self.name)
 
     def server(self, name: str | None = None) -> ServerSettings:
         """The server of this name, or the only one. Raises ReleaseError."""
@@ -56,17 +60,59 @@ def load(name: str | None) -> Stack:
     Raises ReleaseError when there is no such stack, or when its configuration cannot be used.
     """
     name = name or selected()
-    entries = _asked("config", "--stack", name, "--json", "--show-secrets", failing=f"the stack {name} cannot be read")
-    values = {
-        key: json.dumps(entry["objectValue"]) if "objectValue" in entry else str(entry["value"])
-        for key, entry in entries.items()
-    }
-    settings = validated(values, PROJECT / f"Pulumi.{name}.yaml")
+    settings = validated(delivered(_decrypted(name)), file_of(name))
     outputs = _asked("stack", "output", "--stack", name, "--json", failing=f"the state of {name} cannot be read")
     released = Image.parse(str(outputs.get("release") or ""))
     return Stack(
         name, settings, ImageReference(released.repository, released.tag, released.digest) if released else None
     )
+
+
+def configuration(name: str) -> tuple[Settings, dict[str, Any]]:
+    """The configuration of a stack, and what of it the stack sets itself, without prefix: read from its file.
+
+    For what shows no secret: these are replaced by others. Raises ReleaseError where the file cannot be used; where it
+    does not hold all of it, or where only the true values tell, pulumi is asked, which needs the passphrase.
+    """
+    try:
+        document = yaml.safe_load(file_of(name).read_text(encoding="utf-8")) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ReleaseError(f"{file_of(name)} cannot be read: {error}") from None
+    written = {key if ":" in key else f"{PREFIX}{key}": value for key, value in (document.get("config") or {}).items()}
+    is_whole = "environment" not in document
+    try:
+        if is_whole:
+            return validated(delivered(_without_secrets(written)), file_of(name)), _own(written)
+    except ConfigurationError:
+        if _without_secrets(written) == written:
+            raise
+    decrypted = _decrypted(name)
+    # What is encrypted stays so for whoever shows it.
+    return validated(delivered(decrypted), file_of(name)), _own({**decrypted, **written})
+
+
+def file_of(name: str) -> Path:
+    """The file of the stack of this name."""
+    return PROJECT / f"Pulumi.{name}.yaml"
+
+
+def _own(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.removeprefix(PREFIX): value for key, value in config.items() if key.startswith(PREFIX)}
+
+
+def _decrypted(name: str) -> dict[str, Any]:
+    """All values by full key, secrets included, as pulumi gives them out. Raises ReleaseError."""
+    entries = _asked("config", "--stack", name, "--json", "--show-secrets", failing=f"the stack {name} cannot be read")
+    return {key: entry.get("objectValue", entry.get("value")) for key, entry in entries.items()}
+
+
+def _without_secrets(value: Any, key: str = "") -> Any:
+    """With texts that may stand in their places."""
+    if is_secure(value):
+        return "-----BEGIN OPENSSH PRIVATE KEY-----" if key == "privateKey" else "secret://secret"
+    if isinstance(value, Mapping):
+        return {name: _without_secrets(part, name) for name, part in value.items()}
+    return [_without_secrets(part, key) for part in value] if isinstance(value, list) else value
 
 
 def selected() -> str:

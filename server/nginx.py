@@ -44,6 +44,14 @@ class Door:
     host: str
 
 
+@dataclass(frozen=True)
+class Site:
+    """A host whose requests are passed to a service. host: "" for any; tls: whether it is reached by HTTPS."""
+
+    host: str
+    tls: bool
+
+
 @dataclass
 class _Directive:
     """inside: what its block holds, if it has one."""
@@ -102,13 +110,13 @@ def lookups_of(configuration: str, names: Iterable[str]) -> Lookups | None:
 def doors_of(configuration: str, names: Iterable[str]) -> list[Door]:
     """Where virtual servers listen that pass requests to these names, from an nginx's whole configuration."""
     reader = _Reader(_parse(configuration), {name.lower() for name in names})
-    servers = [it for it in reader.whole.all() if it.name == "server" and it.is_block]
-    return [
-        Door(port, _name_of(server))
-        for server in servers
-        if any(ours or through for part in server.all() for ours, _, through in reader.targets(part))
-        for port in _ports_of(server)
-    ]
+    return [Door(port, _name_of(server)) for server in reader.passing() for port in _ports_of(server)]
+
+
+def sites_of(configuration: str, names: Iterable[str]) -> list[Site]:
+    """The hosts whose requests are passed to these names, from an nginx's whole configuration."""
+    reader = _Reader(_parse(configuration), {name.lower() for name in names})
+    return [Site(_name_of(server), _has_tls(server)) for server in reader.passing()]
 
 
 class _Reader:
@@ -125,6 +133,15 @@ class _Reader:
         if directive.name != "server" or directive.is_block or len(directive.words) < 2:  # noqa: PLR2004 - and its address
             return False
         return _host_of(directive.words[1])[0] in self._names
+
+    def passing(self) -> list[_Directive]:
+        """The virtual servers that pass requests to the names."""
+        servers = [it for it in self.whole.all() if it.name == "server" and it.is_block]
+        return [
+            server
+            for server in servers
+            if any(ours or through for part in server.all() for ours, _, through in self.targets(part))
+        ]
 
     def targets(self, directive: _Directive) -> Iterator[tuple[bool, bool, bool]]:
         """Where a directive like proxy_pass leads.
@@ -184,6 +201,10 @@ def _name_of(server: _Directive) -> str:
     names = [word for part in server.inside if part.name == "server_name" for word in part.words[1:]]
     plain = (re.fullmatch(r"\.?([a-zA-Z0-9][\w.-]*)", name) for name in names)
     return next((name[1] for name in plain if name), "")
+
+
+def _has_tls(server: _Directive) -> bool:
+    return any(part.name == "listen" and {"ssl", "quic"} & set(part.words[2:]) for part in server.inside)
 
 
 def _ports_of(server: _Directive) -> list[int]:

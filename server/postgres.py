@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -16,7 +16,8 @@ from server.run import Run
 SET = "Nothing was stopped. Set what does not fit: backup.service, backup.database, backup.user; or backup.command."
 _NOTHING = "so no dump can be made, and nothing is migrated without."
 _PROCESSES = ("postgres", "postmaster")
-_DATABASES = "SELECT datname FROM pg_database WHERE datallowconn"
+DATABASES = "SELECT datname FROM pg_database WHERE datallowconn"
+"""The names of all that can be asked."""
 # Of a database, the name last: it may hold any character.
 _FACTS = r"""
 SELECT pg_database_size(current_database()), count(*), count(*) FILTER (WHERE relname LIKE '%schema\_migrations%'),
@@ -47,13 +48,7 @@ def service_of(run: Run, docker: Docker, project: Project) -> str:
     configured = run.request.database.service
     if configured:
         return configured
-    # By what runs, not by the image's name: those of backup tools hold the same words, and even the same programs.
-    found = {
-        container.service
-        for container in listing(docker, project.name).containers
-        if container.state == "running" and container.service not in run.request.services
-        if _runs_postgres(docker, container.id)
-    }
+    found = services_running(docker, project.name, besides=run.request.services)
     if len(found) == 1:
         return found.pop()
     where = f"several services, {' and '.join(sorted(found))}," if found else "none of the project's services,"
@@ -61,6 +56,17 @@ def service_of(run: Run, docker: Docker, project: Project) -> str:
         f"Which service is the database is not known: PostgreSQL runs in {where} {_NOTHING}",
         "Nothing was stopped. Set backup.service; for another database than PostgreSQL, backup.command as well.",
     )
+
+
+def services_running(docker: Docker, project: str, *, besides: Collection[str] = ()) -> set[str]:
+    """The services of a Compose project in which PostgreSQL runs, but for some."""
+    # By what runs, not by the image's name: those of backup tools hold the same words, and even the same programs.
+    return {
+        container.service
+        for container in listing(docker, project).containers
+        if container.state == "running" and container.service not in besides
+        if _runs_postgres(docker, container.id)
+    }
 
 
 def _runs_postgres(docker: Docker, container: str) -> bool:
@@ -77,7 +83,7 @@ class Postgres:
 
     def databases(self, docker: Docker) -> list[str]:
         """The names of all. Raises Failure where the server cannot be reached as the user."""
-        answer = self.sql(docker, _DATABASES, database="template1")
+        answer = self.sql(docker, DATABASES, database="template1")
         if not answer.succeeded:
             raise self._unreachable(docker)
         return answer.text.splitlines()

@@ -170,11 +170,12 @@ def _beside(output: Output) -> Iterator[Path]:
 
 def _tell_facts(request: Request, output: Output, variables: dict[str, str]) -> int:
     """Without the lock, and without a trace: nothing is written in the project's directory."""
-    from server import facts  # noqa: PLC0415 - as above
+    from server import facts, survey  # noqa: PLC0415 - as above
 
     with _beside(output):
         phase = Phase.begin(str(StepName.FACTS), request.limits[StepName.FACTS])
-        print(facts.tell(Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)))
+        run = Run(StepName.FACTS, request, output, Docker(output, phase), variables=variables)
+        print(facts.tell(run) if request.services else survey.tell(run))
     return 0
 
 

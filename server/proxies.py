@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.commands import Docker
-from server.containers import inspect, inspected, reached_at
+from server.containers import Container, inspect, inspected, reached_at
 from server.health import is_shown_here
 from server.nginx import Door, Lookups, doors_of, lookups_of
 from server.request import Strategy
@@ -86,6 +86,14 @@ def find(run: Run, docker: Docker, container: str) -> list[Proxy]:
         for it in inspected(docker, passing)
         if (known := lookups.get(it.id))
     ]  # fmt: skip
+
+
+def configurations(docker: Docker, containers: Sequence[Container]) -> dict[str, str]:
+    """Of those containers in which an nginx runs whose configuration is in order: id → all of that."""
+    shown = bool(containers) and is_shown_here(containers[0])
+    commands = _commands(docker, [it.id for it in containers], shown=shown)
+    answers = {container: docker.ask("exec", container, *command, "-T") for container, command in commands.items()}
+    return {container: answer.text for container, answer in answers.items() if answer.succeeded}
 
 
 def _configuration(run: Run, docker: Docker, container: str, name: str, command: Sequence[str], *, strict: bool) -> str:

@@ -291,7 +291,8 @@ class Request:
     """What a step is told.
 
     directory:        the project's on the server, absolute
-    services:         those that run the image, the web service first
+    services:         those that run the image, the web service first; none: they are not known yet, and `facts` tells
+                      what there is
     one_shots:        those named as running the image to their end; others may be found to
     limits:           seconds that each step, or part of one, may take, by its name
     image:            of the release; None: the step is about none

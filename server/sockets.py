@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ESTABLISHED, LISTEN = "01", "0A"
 """States, in hexadecimal."""
 
 
-def _sockets(process: int, port: int, state: str) -> Iterator[int]:
-    """Those of the port `port` in the network of a process that are in this state: what waits in each to be read."""
+@dataclass(frozen=True)
+class _Socket:
+    """waiting: what is to be read; of a socket that listens, the connections that it has not accepted yet."""
+
+    address: str
+    port: int
+    state: str
+    waiting: int
+
+
+def _sockets(process: int) -> Iterator[_Socket]:
+    """All of TCP in the network of a process; none where that is not shown."""
     for name in ("tcp", "tcp6"):
         try:
             lines = Path(f"/proc/{process}/net/{name}").read_text().splitlines()[1:]
@@ -18,14 +29,24 @@ def _sockets(process: int, port: int, state: str) -> Iterator[int]:
             continue
         for line in lines:
             fields = line.split()
-            if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port:
-                # The field is tx_queue:rx_queue.
-                yield int(fields[4].partition(":")[2], 16)
+            address, _, port = fields[1].rpartition(":")
+            # The field is tx_queue:rx_queue.
+            yield _Socket(address, int(port, 16), fields[3], int(fields[4].partition(":")[2], 16))
+
+
+def listening(process: int) -> set[int]:
+    """The ports on which somebody listens in the network of a process, for others; none where that is not shown."""
+    return {it.port for it in _sockets(process) if it.state == LISTEN and not _is_local(it.address)}
+
+
+def _is_local(address: str) -> bool:
+    """Whether it is one of 127.0.0.0/8, which the kernel writes the other way round: 127.0.0.1 is 0100007F."""
+    return len(address) == len("0100007F") and address.endswith("7F")
 
 
 def queues(process: int, port: int) -> Iterator[int]:
     """For each socket that listens on `port` in the network of a process, the connections that wait there."""
-    return _sockets(process, port, LISTEN)
+    return (it.waiting for it in _sockets(process) if (it.port, it.state) == (port, LISTEN))
 
 
 def shows(process: int) -> bool:
@@ -48,4 +69,4 @@ def someone_waits(process: int, port: int) -> bool:
 
 def someone_is_connected(process: int, port: int) -> bool:
     """Whether connections to `port` are open, in the network of a process: a proxy has one for each request."""
-    return any(True for _ in _sockets(process, port, ESTABLISHED))
+    return any((it.port, it.state) == (port, ESTABLISHED) for it in _sockets(process))

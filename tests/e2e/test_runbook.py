@@ -29,11 +29,11 @@ def commands() -> dict[str, list[str]]:
     return sections
 
 
-def run(project: Project, command: str, **replaced: str) -> Result:
-    """Runs a command of the runbook, for this stack. replaced: words that stand for others."""
+def run(project: Project, command: str, *options: str, **replaced: str) -> Result:
+    """Runs a command of the runbook, for this stack. options: more of them; replaced: words that stand for others."""
     words = [{"prod": project.stack, **replaced}.get(word, word) for word in shlex.split(command)]
     more = ["--non-interactive"] if words[0] == "pulumi" else []
-    return project.sandbox.run(project.directory, *words, *more)
+    return project.sandbox.run(project.directory, *words, *more, *options)
 
 
 def test_every_command_of_the_runbook_does_what_it_is_for(deployment: Deployment, put_back: None) -> None:
@@ -75,8 +75,14 @@ def test_every_command_of_the_runbook_does_what_it_is_for(deployment: Deployment
     assert run(project, set_key, **{"ssh-ed25519 AAAA…": key}).succeeded
     assert run(project, again).succeeded
 
-    remove, make, up = sections.pop("The passphrase, or the state, is lost")
+    remove, adopt, make, up = sections.pop("The passphrase, or the state, is lost")
     assert run(project, remove).succeeded
+    # The sandbox has several projects, behind a port of its own; the file is not lost.
+    server = project.config["releve:servers"][0]
+    options = ["--port", str(server["port"]), "--directory", application.directory, "--yes", "--dry-run"]
+    adopted = run(project, adopt, *options, HOST=server["host"])
+    assert 'releve:tag: "1.0.0"' in adopted.output, adopted.output
+    assert f"releve:image:\n    repository: {application.repository}\n" in adopted.output
     assert run(project, make).succeeded
     done = run(project, up)
     assert done.succeeded, done.output

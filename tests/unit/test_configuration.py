@@ -181,7 +181,7 @@ def test_all_mistakes_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("path", "known"),
     [
-        (("imgae",), "tag, image, registry, app, health, backup, env, keepReleases, upgrade, notify, servers"),
+        (("imgae",), "tag, preset, image, registry, app, health, backup, env, keepReleases, upgrade, notify, servers"),
         (("image", "source", "pth"), "path, context, dockerfile, target, args"),
         (("app", "service"), "directory, services, oneShots, composeFile"),
         (("servers", 0, "hostkey"), "name, host, port, user, hostKey"),

@@ -41,6 +41,7 @@ CONFIGURATION: dict[str, Any] = {
     ],
 }
 VALUES = [key for key in keys() if not key.kind.group or key.kind.mark(Called)]
+OF_THEIR_OWN = [key for key in VALUES if key.path != "preset"]
 """The keys that a value is written for."""
 NOT_IN_THE_REFERENCE = {"registry.password": "another", "servers[].privateKey": "-----BEGIN OPENSSH PRIVATE KEY-----\n"}
 """Secrets have no example."""
@@ -83,7 +84,7 @@ def document(configuration: dict[str, Any]) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------------- rollouts
 
 
-@pytest.mark.parametrize("key", VALUES, ids=lambda key: key.path)
+@pytest.mark.parametrize("key", OF_THEIR_OWN, ids=lambda key: key.path)
 def test_a_change_of_a_key_changes_the_specification_if_it_is_marked_so_and_otherwise_not(key: Key) -> None:
     mark = key.kind.mark(Rollout)
     is_specified = mark is not None and mark.otherwise is None
@@ -95,7 +96,7 @@ def test_these_keys_make_a_rollout_and_no_other() -> None:
     assert {key.path for key in VALUES if key.kind.mark(Rollout)} == {
         "tag", "image.repository", "servers[].name", "servers[].host", "app.directory", "app.services",
         "app.composeFile", "app.strategy", "app.assets", "app.assetInputs", "app.assetsFrom", "app.precompile",
-        "app.entrypoint", "app.oneShots", "env",
+        "app.entrypoint", "app.oneShots", "env", "preset",
     }  # fmt: skip
 
 
@@ -162,6 +163,20 @@ def test_the_schema_accepts_what_pulumi_writes_besides(checked: Callable[[Any], 
     written = document(configuration) | {"encryptionsalt": "v1:AAAA", "environment": ["lab"]}
     written["config"]["docker:host"] = "unix:///var/run/docker.sock"
     checked(written)
+
+
+@pytest.mark.parametrize("group", ["releve:app", "releve:image"])
+def test_the_schema_asks_for_what_a_preset_has_only_of_a_stack_without_one(
+    group: str, checked: Callable[[Any], Any]
+) -> None:
+    configuration = document(copy.deepcopy(CONFIGURATION) | {"preset": "fabmanager"})
+    configuration["config"]["releve:image"]["smokeTest"] = None
+    del configuration["config"]["releve:app"]
+    checked(configuration)
+    configuration = document(copy.deepcopy(CONFIGURATION))
+    del configuration["config"][group]
+    with pytest.raises(fastjsonschema.JsonSchemaException):
+        checked(configuration)
 
 
 @pytest.mark.parametrize(
