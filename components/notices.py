@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 
 from configuration.tree import ServerSettings, Settings
+from language import _, decimal
 from release import notification, steps
 from release.notification import Notification
 from server.request import StepName
@@ -45,9 +46,7 @@ class Notices:
 
     def _tell_end(self, _told: pulumi.ResourceHookArgs) -> None:
         tag, address = self.settings.tag, self.server.url or self.server.host
-        away = "was not measured" if self.downtime is None else f"{self.downtime:.1f} s"
-        back = f"pulumi config set tag {self.previous} && pulumi up" if self.previous else "there is no release before"
-        pulumi.log.info(f"{self.name} serves {tag} at {address}\ntime without an answer: {away}\nto go back: {back}")
+        pulumi.log.info(end(self.name, tag, address, self.downtime, self.previous))
         self._send(notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
 
     def _failed(self, step: StepName) -> pulumi.ErrorHookFunction:
@@ -65,3 +64,16 @@ class Notices:
             problems = [type(error).__name__]
         for problem in problems:
             pulumi.log.warn(f"nobody was told there: {problem}")
+
+
+def end(server: str, tag: str, address: str, downtime: float | None, previous: str) -> str:
+    """What is said when a rollout has ended well: what serves, for how long the site was away, and how to go back."""
+    away = _("was not measured") if downtime is None else f"{decimal(downtime)} s"
+    back = f"pulumi config set tag {previous} && pulumi up" if previous else _("there is no release before")
+    return "\n".join(
+        (
+            _("{server} serves {tag} at {address}", server=server, tag=tag, address=address),
+            _("time without an answer: {time}", time=away),
+            _("to go back: {command}", command=back),
+        )
+    )

@@ -16,6 +16,7 @@ from components.rollout import ENVIRONMENT_KEY, program
 from configuration.keys import specification
 from configuration.tree import ServerSettings, Settings
 from errors import ReleaseError
+from language import _
 from release import environment, plan
 from release.compose_file import ComposeFile
 from release.plan import Past, Plan, Target
@@ -64,12 +65,18 @@ class Announcement:
     def make(self, digest: str, source: Source | None) -> None:
         """Tells the plan for an image with this digest ("": yet to be built). Raises ReleaseError: not approved."""
         made = self._plan(digest or self._published(source), source)
-        pulumi.log.info(f"plan\n{made.text()}")
+        pulumi.log.info(f"{_('plan')}\n{made.text()}")
         approved = os.environ.get(APPROVED)
         if approved and approved != made.fingerprint and not pulumi.runtime.is_dry_run():
             raise ReleaseError(
-                f"this is not what was approved: {APPROVED} is {approved}, and the plan is {made.fingerprint}:\n"
-                f"{made.text()}\nNothing was built or changed. Preview again, and have that approved."
+                _(
+                    "this is not what was approved: {variable} is {approved}, and the plan is {fingerprint}:\n"
+                    "{plan}\nNothing was built or changed. Preview again, and have that approved.",
+                    variable=APPROVED,
+                    approved=approved,
+                    fingerprint=made.fingerprint,
+                    plan=made.text(),
+                )
             )
 
     def previous(self, server: ServerSettings) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from configuration.load import load as validated
 from configuration.tree import ServerSettings, Settings
 from errors import ReleaseError
+from language import _
 from release.reference import ImageReference
 from server.request import Image
 
@@ -43,9 +44,13 @@ class Stack:
                 return server
         known = ", ".join(server.name for server in servers)
         raise ReleaseError(
-            f"the stack {self.name} has no server '{name}'. It has: {known}"
+            _("the stack {stack} has no server '{name}'. It has: {known}", stack=self.name, name=name, known=known)
             if name
-            else f"the stack {self.name} has several servers: name one with --server. They are: {known}"
+            else _(
+                "the stack {stack} has several servers: name one with --server. They are: {known}",
+                stack=self.name,
+                known=known,
+            )
         )
 
 
@@ -55,13 +60,17 @@ def load(name: str | None) -> Stack:
     Raises ReleaseError when there is no such stack, or when its configuration cannot be used.
     """
     name = name or selected()
-    entries = _asked("config", "--stack", name, "--json", "--show-secrets", failing=f"the stack {name} cannot be read")
+    entries = _asked(
+        "config", "--stack", name, "--json", "--show-secrets", failing=_("the stack {stack} cannot be read", stack=name)
+    )
     values = {
         key: json.dumps(entry["objectValue"]) if "objectValue" in entry else str(entry["value"])
         for key, entry in entries.items()
     }
     settings = validated(values, PROJECT / f"Pulumi.{name}.yaml")
-    outputs = _asked("stack", "output", "--stack", name, "--json", failing=f"the state of {name} cannot be read")
+    outputs = _asked(
+        "stack", "output", "--stack", name, "--json", failing=_("the state of {stack} cannot be read", stack=name)
+    )
     released = Image.parse(str(outputs.get("release") or ""))
     return Stack(
         name, settings, ImageReference(released.repository, released.tag, released.digest) if released else None
@@ -72,7 +81,9 @@ def selected() -> str:
     """The name of the stack that `pulumi stack select` has chosen. Raises ReleaseError."""
     done = pulumi("stack", "--show-name")
     if done.returncode != 0:
-        raise ReleaseError(f"no stack is selected: name one with --stack, or run pulumi stack select\n{_reason(done)}")
+        raise ReleaseError(
+            _("no stack is selected: name one with --stack, or run pulumi stack select\n{reason}", reason=_reason(done))
+        )
     return done.stdout.strip()
 
 
@@ -82,7 +93,10 @@ def pulumi(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(("pulumi", *words), cwd=PROJECT, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise ReleaseError(
-            "there is no command `pulumi`: put it on PATH (tools/engine gets it). On the sandbox:  sandbox/run ./releve"
+            _(
+                "there is no command `pulumi`: put it on PATH (tools/engine gets it). "
+                "On the sandbox:  sandbox/run ./releve"
+            )
         ) from None
 
 

@@ -23,6 +23,7 @@ from typing import IO, cast
 
 from configuration.tree import SourceSettings
 from errors import ReleaseError, printable
+from language import Message
 
 LFS_POINTER = "^version https://git-lfs.github.com/spec/v1$"
 """First line of a Git LFS pointer file (git-lfs, docs/spec.md)."""
@@ -69,7 +70,7 @@ class Source:
     def described(self) -> str:
         """The commit, in a few words."""
         revision = self.labels.get("org.opencontainers.image.revision", "")
-        return f"commit {revision[:12] or self.tree[:12]} of {self.checkout.name}"
+        return Message("commit {id} of {name}", id=revision[:12] or self.tree[:12], name=self.checkout.name)
 
     @property
     def labelled_target(self) -> str | None:

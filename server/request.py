@@ -235,6 +235,7 @@ class Request:
     downtime_budget:  seconds, or None
     keep_releases:    how many are kept
     backup:           the dump to restore, by the name of its file; only `restore` gets it
+    messages:         what Run.tell says → how whoever asks wants it said; without an entry it is said in English
     """
 
     directory: str
@@ -260,6 +261,7 @@ class Request:
     downtime_budget: Optional[int] = None
     keep_releases: int = 3
     backup: Optional[str] = None
+    messages: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def web(self) -> str:
