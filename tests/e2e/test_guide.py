@@ -56,7 +56,7 @@ def test_every_command_of_the_guide_does_what_it_is_for(
     sections = commands(GUIDE)
     words = {
         "staging": project.stack, "prod": production, "6.5.11-lab": version, "../fab-manager": str(application.source),
-        "../mon-application": str(tmp_path / "new"),
+        "../mon-application": str(tmp_path),
     }  # fmt: skip
 
     def run(section: str) -> list[str]:
@@ -65,7 +65,7 @@ def test_every_command_of_the_guide_does_what_it_is_for(
 
     assert "SSH" in run("2. Prérequis")[-1]
     run("3.1. Le Dockerfile")
-    assert (tmp_path / "new/Dockerfile").exists()
+    assert (tmp_path / "Dockerfile").exists()
     assert "construite depuis le commit" in run("3.3. Construire")[-1]
     (released,) = run("5. Pousser l’image vers le registre")
     assert f"{version} est en service sur {application.sandbox.server}, à l’adresse" in released
