@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 
 from configuration.tree import ServerSettings, Settings
+from language import _, decimal
 from release import notification, steps
 from release.notification import Notification
 from server.request import StepName
@@ -48,12 +49,9 @@ class Notices:
 
     def _tell_end(self, _told: pulumi.ResourceHookArgs) -> None:
         tag, address = self.settings.tag, self.server.url or self.server.host
-        unknown = "none, as nothing served before" if self.is_first else "was not measured"
-        away = unknown if self.downtime is None else f"{self.downtime:.1f} s"
-        stack = f"-s {pulumi.get_stack()}"
-        commands = f"pulumi config set tag {self.previous} {stack} && pulumi up {stack}"
-        back = commands if self.previous else "there is no release before"
-        pulumi.log.info(f"{self.name} serves {tag} at {address}\ntime without an answer: {away}\nto go back: {back}")
+        away = _("none, as nothing served before") if self.is_first else _("was not measured")
+        away = away if self.downtime is None else f"{decimal(self.downtime)} s"
+        pulumi.log.info(end(self.name, tag, address, away, self.previous, pulumi.get_stack()))
         send(self.settings, notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
 
     def _failed(self, step: StepName) -> pulumi.ErrorHookFunction:
@@ -68,7 +66,7 @@ class Notices:
 def of_image(settings: Settings, step: str) -> pulumi.ResourceHookBinding | None:
     """For a part of making the image, which nobody need be told of unless it fails."""
 
-    def tell(_: pulumi.ErrorHookArgs) -> bool:
+    def tell(_told: pulumi.ErrorHookArgs) -> bool:
         send(settings, notification.not_released(pulumi.get_stack(), settings.tag, step))
         return False  # no retry
 
@@ -84,3 +82,20 @@ def send(settings: Settings, message: Notification) -> None:
         problems = [type(error).__name__]
     for problem in problems:
         pulumi.log.warn(f"nobody was told there: {problem}")
+
+
+def end(server: str, tag: str, address: str, away: str, previous: str, stack: str) -> str:
+    """What is said when a rollout has ended well: what serves, for how long the site was away, and how to go back.
+
+    away:     that time, in words
+    previous: the tag that served before; "" for none
+    """
+    command = f"pulumi config set tag {previous} -s {stack} && pulumi up -s {stack}"
+    back = command if previous else _("there is no release before")
+    return "\n".join(
+        (
+            _("{server} serves {tag} at {address}", server=server, tag=tag, address=address),
+            _("time without an answer: {time}", time=away),
+            _("to go back: {command}", command=back),
+        )
+    )

@@ -19,6 +19,7 @@ from components.rollout import ENVIRONMENT_KEY, program
 from configuration.keys import specification
 from configuration.tree import ServerSettings, Settings
 from errors import ReleaseError
+from language import _
 from release import environment, plan, registry
 from release.compose_file import ComposeFile
 from release.plan import Past, Plan, Target
@@ -81,18 +82,24 @@ class Announcement:
             changes = self._changes(known, source)
             self._upgrades.update({name: Planned(changes, self._running(name)) for name in rolling_out})
             made = self._plan(known, source)
-        pulumi.log.info(f"plan\n{made.text()}")
+        pulumi.log.info(f"{_('plan')}\n{made.text()}")
         if file := os.environ.get(plan.FILE):
             Path(file).write_text(json.dumps(made.document()))
         if made.obstacles:
             raise ReleaseError(
-                "\n".join(["the release is refused, and nothing was built or changed:", *made.obstacles])
+                "\n".join([_("the release is refused, and nothing was built or changed:"), *made.obstacles])
             )
         approved = os.environ.get(APPROVED)
         if approved and approved != made.fingerprint and not pulumi.runtime.is_dry_run():
             raise ReleaseError(
-                f"this is not what was approved: {APPROVED} is {approved}, and the plan is {made.fingerprint}:\n"
-                f"{made.text()}\nNothing was built or changed. Preview again, and have that approved."
+                _(
+                    "this is not what was approved: {variable} is {approved}, and the plan is {fingerprint}:\n"
+                    "{plan}\nNothing was built or changed. Preview again, and have that approved.",
+                    variable=APPROVED,
+                    approved=approved,
+                    fingerprint=made.fingerprint,
+                    plan=made.text(),
+                )
             )
 
     def upgrade(self, server: ServerSettings) -> Upgrade | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
+from language import _
 from operations import server as connection
 from operations import stack as stacks
 from operations.command import (
@@ -32,5 +33,5 @@ def backups(stack: str | None, server: str | None, *, as_json: bool) -> None:
         return print_json(facts.backups)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for backup in facts.backups:
-        table.add_row(backup.name, size(backup.size), f"{ago(backup.made)} ago")
-    return console().print(table if facts.backups else "No dump is kept there.")
+        table.add_row(backup.name, size(backup.size), _("{time} ago", time=ago(backup.made)))
+    return console().print(table if facts.backups else _("No dump is kept there."))

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from errors import ReleaseError
+from language import _, decimal
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -81,9 +82,9 @@ def ago(timestamp: str, now: datetime | None = None) -> str:
     except ValueError:
         return ""
     seconds = ((now or datetime.now(UTC)) - then).total_seconds()
-    for unit, size in (("days", 172_800), ("h", 7200), ("min", 120)):
-        if seconds >= size:
-            return f"{seconds / {'days': 86_400, 'h': 3600, 'min': 60}[unit]:.0f} {unit}"
+    for unit, size, least in ((_("days"), 86_400, 172_800), ("h", 3600, 7200), ("min", 60, 120)):
+        if seconds >= least:
+            return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
 
 
@@ -94,4 +95,21 @@ def size(count: int) -> str:
         if value < 1024:  # noqa: PLR2004
             return f"{value:.0f} {unit}"
         value /= 1024
-    return f"{value:.1f} TiB"
+    return f"{decimal(value)} TiB"
+
+
+def confirm(question: str, *, default: bool = False) -> bool:
+    """Asks a yes-or-no question, as click.confirm does, but takes the words of the reader's language, too."""
+    yes, no = _("y yes").split(), _("n no").split()
+    shown = _("Y/n") if default else _("y/N")
+
+    def read(text: str) -> bool:
+        answer = text.strip().lower()
+        if not answer:
+            return default
+        if answer not in (*yes, *no, "y", "yes", "no"):
+            raise click.UsageError(_("invalid input"))
+        return answer in (*yes, "y", "yes")
+
+    asked: bool = click.prompt(f"{question} [{shown}]", default="", show_default=False, value_proc=read)
+    return asked

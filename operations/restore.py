@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from errors import ReleaseError
+from language import _
 from operations import server as connection
 from operations import stack as stacks
 from operations.command import console, failing_in_words, server_option, stack_option
@@ -28,12 +29,19 @@ def restore(backup: str, stack: str | None, server: str | None, *, yes: bool) ->
     host = loaded.server(server)
     facts = connection.ask(loaded.settings, host, loaded.released)
     if backup not in [known.name for known in facts.backups]:
-        raise ReleaseError(f"{host.name} has no backup '{backup}': ./releve backups lists them")
+        raise ReleaseError(
+            _("{server} has no backup '{name}': ./releve backups lists them", server=host.name, name=backup)
+        )
     tag = loaded.settings.tag
-    console().print(
-        f"{loaded.name}: the database of [bold]{tag}[/bold] on {host.name} becomes what it was at {backup}."
+    what = _(
+        "{stack}: the database of [bold]{tag}[/bold] on {server} becomes what it was at {name}.",
+        stack=loaded.name,
+        tag=tag,
+        server=host.name,
+        name=backup,
     )
-    if not yes and click.prompt(f"What was written since is lost to the site. Type {tag} to go on") != tag:
+    console().print(what)
+    if not yes and click.prompt(_("What was written since is lost to the site. Type {tag} to go on", tag=tag)) != tag:
         raise SystemExit(1)
     asked = steps.request_of(StepName.RESTORE, loaded.settings, host, image=loaded.released, restored=backup)
     raise SystemExit(connection.run_step(host, StepName.RESTORE, asked))

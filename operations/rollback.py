@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from errors import ReleaseError
+from language import _
 from operations import server as connection
 from operations import stack as stacks
-from operations.command import console, failing_in_words, server_option, stack_option
+from operations.command import confirm, console, failing_in_words, server_option, stack_option
 from operations.stack import Stack
 from server.facts import Facts
 from server.request import tag_of
@@ -28,21 +29,31 @@ def rollback(tag: str | None, stack: str | None, server: str | None, *, yes: boo
     facts = connection.ask(loaded.settings, loaded.server(server), loaded.released)
     target, now = tag or before(loaded, facts), loaded.settings.tag
     if target == now:
-        raise ReleaseError(f"the stack {loaded.name} says {now} already: to apply it, run pulumi up")
+        raise ReleaseError(
+            _("the stack {stack} says {tag} already: to apply it, run pulumi up", stack=loaded.name, tag=now)
+        )
     kept = target in tags(facts)
     shown.print(
-        f"{loaded.name}: from [bold]{now}[/bold] back to [bold]{target}[/bold], which the server "
-        + ("has kept: nothing is pulled or compiled" if kept else "has not kept: it is pulled, and compiled again")
+        _(
+            "{stack}: from [bold]{now}[/bold] back to [bold]{tag}[/bold], which the server has kept: "
+            "nothing is pulled or compiled"
+            if kept
+            else "{stack}: from [bold]{now}[/bold] back to [bold]{tag}[/bold], which the server has not kept: "
+            "it is pulled, and compiled again",
+            stack=loaded.name,
+            now=now,
+            tag=target,
+        )
     )
-    if not (yes or click.confirm(f"Set the tag in {loaded.file.name}, and preview", default=True)):
+    if not (yes or confirm(_("Set the tag in {file}, and preview", file=loaded.file.name), default=True)):
         raise SystemExit(1)
     _set(loaded, target)
     if stacks.run_pulumi("preview", "--stack", loaded.name, "--non-interactive") != 0:
         _set(loaded, now)
-        raise ReleaseError(f"the preview fails; {loaded.file.name} says {now} again")
-    if not (yes or click.confirm("Do it")):
+        raise ReleaseError(_("the preview fails; {file} says {tag} again", file=loaded.file.name, tag=now))
+    if not (yes or confirm(_("Do it"))):
         _set(loaded, now)
-        shown.print(f"{loaded.file.name} says {now} again.")
+        shown.print(_("{file} says {tag} again.", file=loaded.file.name, tag=now))
         raise SystemExit(1)
     # What was previewed a moment ago.
     raise SystemExit(stacks.run_pulumi("up", "--stack", loaded.name, "--yes", "--skip-preview", "--non-interactive"))
@@ -58,11 +69,11 @@ def before(stack: Stack, facts: Facts) -> str:
     others = [tag_of(facts.previous), *tags(facts)]
     target = next((tag for tag in others if tag and tag != stack.settings.tag), None)
     if target is None:
-        raise ReleaseError("the server has kept no other release: name its tag, ./releve rollback TAG")
+        raise ReleaseError(_("the server has kept no other release: name its tag, ./releve rollback TAG"))
     return target
 
 
 def _set(stack: Stack, tag: str) -> None:
     done = stacks.pulumi("config", "set", "tag", tag, "--stack", stack.name)
     if done.returncode != 0:
-        raise ReleaseError(f"the tag cannot be set: {done.stderr.strip()}")
+        raise ReleaseError(_("the tag cannot be set: {reason}", reason=done.stderr.strip()))

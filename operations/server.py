@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import click
 
 from configuration.tree import JumpSettings, ServerSettings, Settings
 from errors import ReleaseError
+from language import Message, _, for_servers, said
 from operations.stack import PROJECT
 from release import steps
 from release.program import Program
@@ -32,12 +34,10 @@ NOT_REACHED = 255
 
 IF_THERE = 'test -d "$1" || { echo "$3" >&2; exit 1; }; exec python3 -I "$1" "$2"'
 """A script of the server's shell; its arguments are the program's directory, the step, and what is said without it."""
-BROKEN = """\
-error: the connection to {server} has ended, and {step} had not. If it has begun there, it goes on to its end, unless
-somebody kills it. What is so now, and what to do:  ./releve status"""
-NOT_THERE = """\
-error: the program of this checkout is not on the server. To bring it there: pulumi up
-Where that has nothing to do: pulumi up --replace '**-install'"""
+NOT_THERE = Message(
+    "error: the program of this checkout is not on the server. To bring it there: pulumi up\n"
+    "Where that has nothing to do: pulumi up --replace '**-install'"
+)
 
 
 class NotReached(ReleaseError):
@@ -74,10 +74,16 @@ def _told(server: ServerSettings, asked: Request) -> str:
     done = _logged_in(server, program.install_command(), input=text, capture_output=True)
     if done.returncode == NOT_REACHED:
         is_another = "Host key verification failed" in done.stderr or "IDENTIFICATION HAS CHANGED" in done.stderr
-        why = "it has another host key than servers[].hostKey" if is_another else done.stderr.strip()
-        raise NotReached(f"the server {server.name} ({server.host}) cannot be reached: {why}", is_another=is_another)
+        why = _("it has another host key than servers[].hostKey") if is_another else done.stderr.strip()
+        message = _(
+            "the server {server} ({host}) cannot be reached: {reason}", server=server.name, host=server.host, reason=why
+        )
+        raise NotReached(message, is_another=is_another)
     if done.returncode != 0:
-        raise ReleaseError(f"the server {server.name} cannot say what there is: {done.stderr.strip()}")
+        reason = done.stderr.strip()
+        raise ReleaseError(
+            _("the server {server} cannot say what there is: {reason}", server=server.name, reason=reason)
+        )
     return done.stdout
 
 
@@ -87,13 +93,19 @@ def run_step(server: ServerSettings, step: StepName, asked: Request) -> int:
     Where the connection ends before the step, or whoever waits for it gives up, what is known then is said.
     """
     program = Program.read(PROJECT / "server")
-    command = ("sh", "-c", IF_THERE, "sh", program.path(asked.directory), step, NOT_THERE)
+    command = ("sh", "-c", IF_THERE, "sh", program.path(asked.directory), step, said(NOT_THERE))
     try:
-        status = run(server, command, request.dump(asked))
+        status = run(server, command, request.dump(replace(asked, messages=for_servers())))
     except KeyboardInterrupt:
         status = NOT_REACHED
     if status == NOT_REACHED:
-        click.echo(BROKEN.format(step=step, server=server.name), err=True)
+        message = _(
+            "error: the connection to {server} has ended, and {step} had not. If it has begun there, it goes on to its "
+            "end, unless\nsomebody kills it. What is so now, and what to do:  ./releve status",
+            server=server.name,
+            step=step,
+        )
+        click.echo(message, err=True)
     return status
 
 

@@ -16,6 +16,7 @@ from configuration.load import PREFIX, ConfigurationError, delivered
 from configuration.load import load as validated
 from configuration.tree import ServerSettings, Settings
 from errors import ReleaseError
+from language import _
 from release.reference import ImageReference
 from server.request import Image
 
@@ -48,9 +49,13 @@ class Stack:
                 return server
         known = ", ".join(server.name for server in servers)
         raise ReleaseError(
-            f"the stack {self.name} has no server '{name}'. It has: {known}"
+            _("the stack {stack} has no server '{name}'. It has: {known}", stack=self.name, name=name, known=known)
             if name
-            else f"the stack {self.name} has several servers: name one with --server. They are: {known}"
+            else _(
+                "the stack {stack} has several servers: name one with --server. They are: {known}",
+                stack=self.name,
+                known=known,
+            )
         )
 
 
@@ -61,7 +66,9 @@ def load(name: str | None) -> Stack:
     """
     name = name or selected()
     settings = validated(delivered(_decrypted(name)), file_of(name))
-    outputs = _asked("stack", "output", "--stack", name, "--json", failing=f"the state of {name} cannot be read")
+    outputs = _asked(
+        "stack", "output", "--stack", name, "--json", failing=_("the state of {stack} cannot be read", stack=name)
+    )
     released = Image.parse(str(outputs.get("release") or ""))
     return Stack(
         name, settings, ImageReference(released.repository, released.tag, released.digest) if released else None
@@ -119,7 +126,9 @@ def selected() -> str:
     """The name of the stack that `pulumi stack select` has chosen. Raises ReleaseError."""
     done = pulumi("stack", "--show-name")
     if done.returncode != 0:
-        raise ReleaseError(f"no stack is selected: name one with --stack, or run pulumi stack select\n{_reason(done)}")
+        raise ReleaseError(
+            _("no stack is selected: name one with --stack, or run pulumi stack select\n{reason}", reason=_reason(done))
+        )
     return done.stdout.strip()
 
 
@@ -133,7 +142,10 @@ def pulumi(*words: str, environment: Mapping[str, str] | None = None) -> subproc
         return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise ReleaseError(
-            "there is no command `pulumi`: put it on PATH (tools/engine gets it). On the sandbox:  sandbox/run ./releve"
+            _(
+                "there is no command `pulumi`: put it on PATH (tools/engine gets it). "
+                "On the sandbox:  sandbox/run ./releve"
+            )
         ) from None
 
 

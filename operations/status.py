@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from configuration.tree import ServerSettings
+from language import _, decimal
 from operations import server as connection
 from operations import stack as stacks
 from operations.command import ago, console, failing_in_words, json_option, pairs, print_json, size, stack_option
@@ -77,32 +79,44 @@ def _show(stack: Stack, server: ServerSettings, facts: Facts | NotReached) -> No
 
 def _rows(stack: Stack, facts: Facts) -> list[tuple[str, str]]:
     released = stack.released
-    wanted = f"{stack.settings.tag}" + (
-        f"  {str(released.digest)[:19]}…" if released and released.tag == stack.settings.tag else "  not released yet"
+    known = released and released.tag == stack.settings.tag and f"{str(released.digest)[:19]}…"
+    running = (
+        _("{release}, for {time}", release=facts.release, time=ago(facts.since))
+        if facts.release
+        else _("no release of Relève's")
     )
-    running = f"{facts.release}, for {ago(facts.since)}" if facts.release else "no release of Relève's"
-    same = not released or facts.image == str(released)
+    if released and facts.image != str(released):
+        running = _("{release}: not what was released last, {image}", release=running, image=released)
+        running = f"[red]{running}[/red]"
     rows = [
-        ("wanted", wanted),
-        ("running", running if same else f"[red]{running}: not what was released last, {released}[/red]"),
-        ("health", f"[red]{facts.problem}[/red]" if facts.problem else "answers as it should"),
+        (_("wanted"), f"{stack.settings.tag}  {known or _('not released yet')}"),
+        (_("running"), running),
+        (_("health"), f"[red]{facts.problem}[/red]" if facts.problem else _("answers as it should")),
     ]
     if facts.public is not None:
-        rows.append(("public", f"answers {facts.public}" if facts.public else "[red]does not answer[/red]"))
+        answers = _("answers {status}", status=facts.public) if facts.public else f"[red]{_('does not answer')}[/red]"
+        rows.append((_("public"), answers))
     if (downtime := last_downtime(facts)) is not None:
-        rows.append(("last downtime", f"{downtime[0]:.1f} s ({downtime[1]})"))
+        rows.append((_("last downtime"), f"{decimal(downtime[0])} s ({downtime[1]})"))
+    free = _("{free} of {all} free", free=size(facts.machine.disk_free), all=size(facts.machine.disk))
     rows += [
-        ("can go back to", ", ".join(name for name in facts.kept if name != facts.release) or "nothing"),
-        ("disk", f"{size(facts.machine.disk_free)} of {size(facts.machine.disk)} free"),
+        (_("can go back to"), ", ".join(name for name in facts.kept if name != facts.release) or _("nothing")),
+        (_("disk"), free),
     ]
     if facts.backups:
-        rows.append(("last backup", f"{facts.backups[-1].name}, {ago(facts.backups[-1].made)} ago"))
+        newest = facts.backups[-1]
+        rows.append((_("last backup"), _("{name}, {time} ago", name=newest.name, time=ago(newest.made))))
+    return [*rows, *_needs_attention(facts)]
+
+
+def _needs_attention(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.busy:
-        rows.append(("at work", f"[yellow]{facts.busy}[/yellow]"))
+        yield _("at work"), f"[yellow]{facts.busy}[/yellow]"
     elif facts.restoring:
-        rows.append(("restore", f"[red]was interrupted; go on with  ./releve restore {facts.restoring}[/red]"))
+        go_on = _("was interrupted; go on with  {command}", command=f"./releve restore {facts.restoring}")
+        yield _("restore"), f"[red]{go_on}[/red]"
     elif facts.interrupted:
-        rows.append(("rollout", "[red]one was interrupted; `pulumi up` goes on with it or undoes it[/red]"))
+        yield _("rollout"), f"[red]{_('one was interrupted; `pulumi up` goes on with it or undoes it')}[/red]"
     if facts.differences:
-        rows.append(("drift", f"[yellow]{len(facts.differences)} differences: ./releve drift[/yellow]"))
-    return rows
+        differ = _("{count} differences: ./releve drift", count=len(facts.differences))
+        yield _("drift"), f"[yellow]{differ}[/yellow]"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from configuration.events import Event
 from configuration.tree import NotifySettings
+from language import _, decimal
 
 _PUT_BACK = re.compile(r"was put back and serves|What was there before was put back")
 _LONGEST = 300
@@ -24,18 +25,21 @@ class Notification:
 
 def released(stack: str, server: str, tag: str, address: str, downtime: float | None) -> Notification:
     """That a release serves. downtime: seconds without an answer, None: not measured."""
-    away = "" if downtime is None else f" The site did not answer for {downtime:.1f} s."
-    return Notification(Event.RELEASED, f"{stack}: {tag} serves", f"{tag} serves on {server} ({address}).{away}")
+    text = _("{tag} serves on {server} ({address}).", tag=tag, server=server, address=address)
+    if downtime is not None:
+        text = f"{text} {_('The site did not answer for {seconds} s.', seconds=decimal(downtime))}"
+    return Notification(Event.RELEASED, _("{stack}: {tag} serves", stack=stack, tag=tag), text)
 
 
 def failed(stack: str, server: str, tag: str, step: str, error: str) -> Notification:
     """That a rollout has failed, and whether the old release serves again. error: what the step said."""
     restored = _PUT_BACK.search(error) is not None
     event = Event.RESTORED if restored else Event.FAILED
-    then = "The old release serves again." if restored else "See  ./releve status  and  ./releve logs --rollout"
-    reason = next((line for line in error.splitlines() if line.startswith(f"{step}: ")), f"{step} failed")
-    title = f"{stack}: {tag} was put back" if restored else f"{stack}: {tag} failed"
-    return Notification(event, title, f"{tag} failed on {server}. {reason[:_LONGEST]}\n{then}")
+    then = _("The old release serves again." if restored else "See  ./releve status  and  ./releve logs --rollout")
+    reason = next((line for line in error.splitlines() if line.startswith(f"{step}: ")), _("{step} failed", step=step))
+    title = _("{stack}: {tag} was put back" if restored else "{stack}: {tag} failed", stack=stack, tag=tag)
+    what = _("{tag} failed on {server}.", tag=tag, server=server)
+    return Notification(event, title, f"{what} {reason[:_LONGEST]}\n{then}")
 
 
 def not_released(stack: str, tag: str, step: str) -> Notification:
@@ -47,7 +51,8 @@ def not_released(stack: str, tag: str, step: str) -> Notification:
 def drifted(stack: str, found: dict[str, list[str]]) -> Notification:
     """That servers are not as they were released. found: server → what differs."""
     lines = [f"{server}: {what}" for server, items in found.items() for what in items]
-    return Notification(Event.DRIFT, f"{stack}: {len(lines)} differences from what was released", "\n".join(lines))
+    title = _("{stack}: {count} differences from what was released", stack=stack, count=len(lines))
+    return Notification(Event.DRIFT, title, "\n".join(lines))
 
 
 def send(settings: NotifySettings, notification: Notification) -> list[str]:

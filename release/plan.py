@@ -14,6 +14,7 @@ from typing import Any
 
 from configuration.keys import specified
 from configuration.tree import ServerSettings, Settings
+from language import Message, _, decimal, said
 from release import steps
 from release.reference import ImageReference
 from release.steps import COMPILES_AGAIN
@@ -166,7 +167,8 @@ class Plan:
         lines = [line for server in self.servers for line in _lines(server)]
         if self.is_empty:
             return "\n".join(lines)
-        return "\n".join([*lines, f"fingerprint   {self.fingerprint}   (RELEVE_APPROVED={self.fingerprint} pulumi up)"])
+        last = f"{_('fingerprint'):<13} {self.fingerprint}   (RELEVE_APPROVED={self.fingerprint} pulumi up)"
+        return "\n".join([*lines, last])
 
 
 def make(stack: str, targets: Sequence[tuple[Target, Past]]) -> Plan:
@@ -223,23 +225,23 @@ def _steps(target: Target, past: Past) -> Iterator[str]:
 
 def _origin(target: Target, past: Past) -> str:
     if target.digest is None:
-        return f"built from {target.made_of}"
+        return Message("built from {source}", source=target.made_of)
     name = f"{target.settings.tag}-{target.digest[7:19]}"
     kept = _KEPT.search(past.said.get(StepName.PURGE, ""))
     if kept and name in kept[1].split():
-        return "kept on the server: nothing is pulled"
-    return "released already: nothing is built"
+        return Message("kept on the server: nothing is pulled")
+    return Message("released already: nothing is built")
 
 
 def _reasons(target: Target, past: Past) -> Iterator[str]:
     settings, before = target.settings, Image.parse(past.release)
     if before is None:
-        yield "nothing was released here before"
+        yield Message("nothing was released here before")
         return
     if before.tag != settings.tag:
         yield f"tag {before.tag} → {settings.tag}"
     elif target.digest is not None and before.digest != target.digest:
-        yield f"the tag {settings.tag} is another image"
+        yield Message("the tag {tag} is another image", tag=settings.tag)
     now = specified(settings, target.server)
     changed = [
         key for key in sorted({*past.specified, *now}) if past.specified and past.specified.get(key) != now.get(key)
@@ -247,7 +249,8 @@ def _reasons(target: Target, past: Past) -> Iterator[str]:
     for key in changed:
         yield f"{key} {_short(past.specified.get(key))} → {_short(now.get(key))}"
     if not changed and target.specification not in past.triggers.get(StepName.PULL, ()):
-        yield "the Compose file of the repository changed" if settings.app.compose_file else "the configuration changed"
+        kept = settings.app.compose_file
+        yield Message("the Compose file of the repository changed") if kept else Message("the configuration changed")
     yield from _environment_reasons(target, past)
 
 
@@ -262,7 +265,10 @@ def _environment_reasons(target: Target, past: Past) -> Iterator[str]:
     names = sorted({value.split(" ")[1] for value in had ^ set(target.environment)})
     if names:
         compiled = target.settings.app.assets and target.settings.app.assets_from is AssetsFrom.COMPILE
-        yield f"env changed: {', '.join(names)}{'; the assets are compiled again' if compiled else ''}"
+        yield Message(
+            "env changed: {names}; the assets are compiled again" if compiled else "env changed: {names}",
+            names=", ".join(names),
+        )
 
 
 def _short(value: Any) -> str:
@@ -277,37 +283,45 @@ def _expected(past: Past) -> float | None:
 
 def _lines(server: ServerPlan) -> Iterator[str]:
     if not server.steps:
-        yield f"{server.server}: nothing to do, it runs {_named(server.runs)}"
+        yield _("{server}: nothing to do, it runs {release}", server=server.server, release=_named(server.runs))
         return
     yield f"{server.server} ({server.address})"
     if server.steps == (StepName.INSTALL,):
-        yield f"  runs        {_named(server.runs)}, and goes on"
-        yield "  steps       install   (strategy none: Relève's own program there is renewed)"
+        yield _line(_("runs"), _("{release}, and goes on", release=_named(server.runs)))
+        yield _line(_("steps"), _("install   (strategy none: Relève's own program there is renewed)"))
         return
-    yield f"  runs        {_named(server.runs)}"
-    yield f"  will run    {_named(server.wanted)}, {server.origin}"
+    yield _line(_("runs"), _named(server.runs))
+    yield _line(_("will run"), f"{_named(server.wanted)}, {said(server.origin)}")
     if server.reasons:
-        yield f"  because     {'; '.join(server.reasons)}"
-    yield f"  steps       {', '.join(server.steps)}   (strategy {server.strategy})"
+        yield _line(_("because"), "; ".join(map(said, server.reasons)))
+    how = _("{steps}   (strategy {strategy})", steps=", ".join(server.steps), strategy=server.strategy)
+    yield _line(_("steps"), how)
     if server.tasks:
-        yield f"  tasks       {'; '.join(server.tasks)}"
+        yield _line(_("tasks"), "; ".join(server.tasks))
     if server.migrations:
-        yield f"  migrations  {server.migrations}, after a dump, where the release has some that are pending"
+        when = _("{command}, after a dump, where the release has some that are pending", command=server.migrations)
+        yield _line(_("migrations"), when)
     for number, told in enumerate(server.upgrade):
-        yield f"  {'' if number else 'upgrade':<10}  {told}"
+        yield _line("" if number else _("upgrade"), told)
     if server.others:
-        yield f"  interrupts  {', '.join(server.others)}, too"
-    yield f"  downtime    {_downtime(server)}"
+        yield _line(_("interrupts"), _("{services}, too", services=", ".join(server.others)))
+    yield _line(_("downtime"), _downtime(server))
+
+
+def _line(name: str, what: str) -> str:
+    return f"  {name:<11} {what}"
 
 
 def _downtime(server: ServerPlan) -> str:
     if server.strategy == Strategy.ROLLING:
-        return "none expected"
-    return "not known yet" if server.downtime is None else f"about {server.downtime:.1f} s, as the last times here"
+        return _("none expected")
+    if server.downtime is None:
+        return _("not known yet")
+    return _("about {seconds} s, as the last times here", seconds=decimal(server.downtime))
 
 
 def _named(text: str) -> str:
     image = Image.parse(text)
     if image:
         return f"{image.tag} ({image.digest[:19]}…)"
-    return text.rpartition(":")[2] if text else "nothing of Relève's"
+    return text.rpartition(":")[2] if text else _("nothing of Relève's")

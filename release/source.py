@@ -23,6 +23,7 @@ from typing import IO, cast
 
 from configuration.tree import SourceSettings, UpgradeSettings
 from errors import ReleaseError, printable
+from language import Message
 from release.upgrade import label
 from server.request import Changes
 
@@ -71,7 +72,7 @@ class Source:
     def described(self) -> str:
         """The commit, in a few words."""
         revision = self.labels.get("org.opencontainers.image.revision", "")
-        return f"commit {revision[:12] or self.tree[:12]} of {self.checkout.name}"
+        return Message("commit {id} of {name}", id=revision[:12] or self.tree[:12], name=self.checkout.name)
 
     @property
     def labelled_target(self) -> str | None:

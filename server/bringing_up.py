@@ -163,7 +163,7 @@ def bring_up_whole(run: Run, docker: Docker, project: Project) -> None:
     """All of the project, as its Compose file wants it."""
     if not _up(run, docker, project, *without_orphans(docker, project)):
         raise docker.failure("The project cannot be brought up as a whole.")
-    run.say("the project is up")
+    run.tell("the project is up")
 
 
 def without_orphans(docker: Docker, project: Project) -> list[str]:

@@ -156,8 +156,11 @@ class Database:
             raise
         for dump in dumps:
             _part(dump).rename(dump.file)
-            of = f"the database '{dump.database}'" if dump.database else "the database"
-            run.say(f"dumped {of} to .releve/backups/{dump.file.name}, {dump.file.stat().st_size // 1024} KiB")
+            file, size = f".releve/backups/{dump.file.name}", dump.file.stat().st_size // 1024
+            if dump.database:
+                run.tell("dumped the database '{name}' to {file}, {size} KiB", name=dump.database, file=file, size=size)
+            else:
+                run.tell("dumped the database to {file}, {size} KiB", file=file, size=size)
         if not keeps_all:
             keep_newest(run.state, run.request.database.keep)
         return dumps

@@ -38,7 +38,7 @@ def rehearse(run: Run) -> None:
     pull_image(run, docker)
     dump = _dump(run, docker)
     beside = make_beside(run, run.begin(StepName.DUMP), dump)
-    run.say(f"restored {dump.file.name} beside, as {beside.name}")
+    run.tell("restored {file} beside, as {name}", file=dump.file.name, name=beside.name)
     try:
         asking = Asking(run, _with_database(run, docker, candidate.compose, beside.name), candidate.project)
         _migrate(run, asking, beside.name)
@@ -89,4 +89,8 @@ def _migrate(run: Run, asking: Asking, name: str) -> None:
     if not run_migrations(run, docker, asking.compose):
         raise docker.failure("The migrations fail on a copy of the database.", "The site was not touched.")
     took = time.monotonic() - began
-    run.say(f"{pending} migrations were pending; on the copy they took {took:.0f} s, with the start of the application")
+    run.tell(
+        "{count} migrations were pending; on the copy they took {seconds} s, with the start of the application",
+        count=pending,
+        seconds=f"{took:.0f}",
+    )

@@ -313,6 +313,7 @@ class Request:
     backup:           the dump to restore, by the name of its file; only `restore` gets it
     upgrade:          what the release's changelog asks for, or None: that is not looked at now
     acknowledged:     items of it that a person has taken care of, by their places; None: no changelog is ever looked at
+    messages:         what Run.tell says → how whoever asks wants it said; without an entry it is said in English
     """
 
     directory: str
@@ -340,6 +341,7 @@ class Request:
     backup: Optional[str] = None
     upgrade: Optional[Upgrade] = None
     acknowledged: Optional[tuple[str, ...]] = None
+    messages: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def web(self) -> str:

@@ -44,7 +44,7 @@ def restore(run: Run) -> None:
     maintenance_page.show(run, project)
     try:
         stop_application(run, docker, project)
-        run.say(f"stopped {' '.join(run.request.services)}")
+        run.tell("stopped {services}", services=" ".join(run.request.services))
         before = database.dump(run.begin(StepName.DUMP), Compose(run.directory), "before-restore", keeps_all=True)
         _exchange(run, project, dumps)
     except BaseException as error:
@@ -84,7 +84,7 @@ def _exchange(run: Run, project: Project, dumps: list[Dump]) -> None:
     restore_dumps(run, run.begin(StepName.RESTORE), project, dumps)
     # Of which release its migrations are is not known: the next one asks.
     replace_file(run.state / "schema", f"restored-{file_timestamp()}\n")
-    run.say(f"restored {' '.join(dump.file.name for dump in dumps)}")
+    run.tell("restored {names}", names=" ".join(dump.file.name for dump in dumps))
 
 
 def _start(run: Run, project: Project) -> None:
@@ -101,7 +101,8 @@ def _require_health(run: Run, project: Project, before: list[Dump]) -> None:
     docker = run.begin(StepName.GATE)
     there = require_containers(run, docker, project.name)
     web = there.of(run.request.web)
-    live = releases.linked(run.state, "current") or "the release"
+    live = releases.linked(run.state, "current")
+    that = live or "the release"
     kept = " ".join(dump.file.name for dump in before)
     try:
         image = inspect(docker, *web[:1])[0].image
@@ -110,8 +111,11 @@ def _require_health(run: Run, project: Project, before: list[Dump]) -> None:
     except Failure as error:
         raise Failure(
             error.message,
-            f"The backup is restored. If {live} has migrations that it lacks:  pulumi up --replace '**-pull'  runs "
+            f"The backup is restored. If {that} has migrations that it lacks:  pulumi up --replace '**-pull'  runs "
             f"them; or set the tag of the release that it is from. What was there before: {kept}",
             error.phase,
         ) from None
-    run.say(f"{live} serves on what was restored; what was there before: {kept}")
+    if live:
+        run.tell("{release} serves on what was restored; what was there before: {names}", release=live, names=kept)
+    else:
+        run.tell("the release serves on what was restored; what was there before: {names}", names=kept)

@@ -75,6 +75,10 @@ class Run:
         """A line of progress."""
         self.output.say(message)
 
+    def tell(self, message: str, **values: object) -> None:
+        """A line of progress with values in its {fields}, in the language of whoever asks where they have sent it."""
+        self.say(self.request.messages.get(message, message).format(**values))
+
 
 def name_of_project(directory: str) -> str:
     """What the names of the one-off containers of a directory begin with."""

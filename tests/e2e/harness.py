@@ -10,10 +10,11 @@ import itertools
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -338,6 +339,15 @@ class Project:
     def cancel(self) -> None:
         """Takes away the lock that a killed pulumi has left on the stack."""
         self._pulumi("cancel", "--yes")
+
+    def run_as_written(self, command: str, replaced: Mapping[str, str], *options: str) -> Result:
+        """Runs a command of a document. replaced: words, or what stands behind a = in one, that stand for others; options: more of them."""
+        heads = [word.rpartition("=") for word in shlex.split(command)]
+        words = [f"{head}{equals}{replaced.get(tail, tail)}" for head, equals, tail in heads]
+        program = next(word for word in words if "=" not in word)
+        more = ["--non-interactive"] if program == "pulumi" else []
+        asks = {"up", "rollback", "restore", "unlock"} & set(words) and "--yes" not in (*words, *options)
+        return self.sandbox.run(self.directory, "env", *words, *more, *(["--yes"] if asks else []), *options)
 
     def up(self) -> Result:
         """Rolls out; what ran is what the plan said, whatever came of it."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.commands import commands
 from tests.e2e.conftest import Deployment
 from tests.e2e.harness import Project, Result
 
@@ -17,28 +16,14 @@ pytestmark = pytest.mark.e2e
 RUNBOOK = Path(__file__).resolve().parents[2] / "docs/runbook.md"
 
 
-def commands() -> dict[str, list[str]]:
-    """Heading of a section → its commands, without the remarks behind them."""
-    sections: dict[str, list[str]] = {}
-    heading = ""
-    for line in RUNBOOK.read_text().splitlines():
-        if line.startswith("## "):
-            heading = line.removeprefix("## ")
-        elif match := re.match(r"(?: {4}| {6})(\./releve|pulumi) (.*)", line):
-            sections.setdefault(heading, []).append(f"{match[1]} {match[2].partition('   #')[0].rstrip()}")
-    return sections
-
-
 def run(project: Project, command: str, *options: str, **replaced: str) -> Result:
     """Runs a command of the runbook, for this stack. options: more of them; replaced: words that stand for others."""
-    words = [{"prod": project.stack, **replaced}.get(word, word) for word in shlex.split(command)]
-    more = ["--non-interactive"] if words[0] == "pulumi" else []
-    return project.sandbox.run(project.directory, *words, *more, *options)
+    return project.run_as_written(command, {"prod": project.stack, **replaced}, *options)
 
 
 def test_every_command_of_the_runbook_does_what_it_is_for(deployment: Deployment, put_back: None) -> None:
     application, project = deployment
-    sections = commands()
+    sections = commands(RUNBOOK)
     project.release("1.0.0")
     project.set("tag", version := application.fresh_version())
     project.set("app.beforeUp", [["false"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -41,6 +42,15 @@ def test_the_databases_that_the_application_names_are_dumped_whatever_the_contai
     files = sorted(path.name.partition("Z-")[2] for path in (prepared.state / "backups").iterdir())
     label = "before-2.0" if step == "up" else "on-demand"
     assert files == [f"{label}.0-shop.dump", f"{label}.1-shop_queue.dump"]
+
+
+def test_whoever_asks_for_a_dump_is_told_of_it_in_their_language(prepared: Server) -> None:
+    prepared.behave(f"{NAMES}\n{PENDING}")
+    said = {"dumped the database '{name}' to {file}, {size} KiB": "base {name} : {file}, {size} Kio"}
+    result = run(prepared, "dump", database=MIGRATE, messages=said)
+    assert result.status == 0, result
+    assert re.search(r"^dump: base shop : \.releve/backups/\S+\.dump, \d+ Kio \(", result.output, re.MULTILINE)
+    assert "dumped" not in result.output
 
 
 def test_dumps_that_were_made_together_are_kept_as_one(prepared: Server) -> None:

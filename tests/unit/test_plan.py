@@ -204,3 +204,54 @@ def test_what_runs_is_what_the_last_up_brought_though_its_rollout_has_not_ended(
     ended = Past.of("s1", state(target())).live("another.example/shop")
     assert str(ended) == f"registry.example/shop:1.0@{OLD}"
     assert Past.of("s1", {}).live("registry.example/shop") is None
+
+
+PLANS = {
+    "first": (target(configured("1.1", strategy="rolling", afterUp=[["rails", "x"]]), digest=None), {}),
+    "changed": (
+        target(configured("1.1"), environment=("env LOCALE ddd", "env SECRET bbb")),
+        state(target(), stdout={"up": "up: usual here: 1.7 s (median of 5)"}),
+    ),
+    "unchanged": (target(), state(target())),
+    "renewed": (target(program="0" * 64), state(target())),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_fingerprint_and_what_is_known_of_a_plan_are_the_same_in_every_language(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    english = made(*PLANS[name])
+    monkeypatch.setenv("RELEVE_LANG", "fr")
+    french = made(*PLANS[name])
+    assert french == english
+
+
+def test_a_plan_is_told_in_english_and_in_french(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = made(*PLANS["changed"])
+    end = f"{changed.fingerprint}   (RELEVE_APPROVED={changed.fingerprint} pulumi up)"
+    assert (
+        changed.text()
+        == f"""\
+s1 (https://shop.example)
+  runs        1.0 (sha256:111111111111…)
+  will run    1.1 (sha256:111111111111…), released already: nothing is built
+  because     tag 1.0 → 1.1; env changed: LOCALE; the assets are compiled again
+  steps       pull, precompile, up, purge   (strategy staged)
+  migrations  bundle exec rails db:migrate, after a dump, where the release has some that are pending
+  downtime    about 1.7 s, as the last times here
+fingerprint   {end}"""
+    )
+    monkeypatch.setenv("RELEVE_LANG", "fr")
+    assert (
+        changed.text().replace("\N{NO-BREAK SPACE}", " ").replace("\N{NARROW NO-BREAK SPACE}", " ")
+        == f"""\
+s1 (https://shop.example)
+  en service  1.0 (sha256:111111111111…)
+  prévue      1.1 (sha256:111111111111…), déjà publiée : rien n’est construit
+  parce que   tag 1.0 → 1.1; env a changé : LOCALE ; les assets sont compilés à nouveau
+  étapes      pull, precompile, up, purge   (stratégie staged)
+  migrations  bundle exec rails db:migrate, après une sauvegarde, si la version en a en attente
+  arrêt       environ 1,7 s, comme les dernières fois ici
+empreinte     {end}"""
+    )
