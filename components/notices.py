@@ -51,7 +51,10 @@ class Notices:
         tag, address = self.settings.tag, self.server.url or self.server.host
         away = _("none, as nothing served before") if self.is_first else _("was not measured")
         away = away if self.downtime is None else f"{decimal(self.downtime)} s"
-        pulumi.log.info(end(self.name, tag, address, away, self.previous, pulumi.get_stack()))
+        stack = f"-s {pulumi.get_stack()}"
+        commands = f"pulumi config set tag {self.previous} {stack} && pulumi up {stack}"
+        back = commands if self.previous else _("there is no release before")
+        pulumi.log.info(end(self.name, tag, address, away=away, back=back))
         send(self.settings, notification.released(pulumi.get_stack(), self.name, tag, address, self.downtime))
 
     def _failed(self, step: StepName) -> pulumi.ErrorHookFunction:
@@ -84,14 +87,11 @@ def send(settings: Settings, message: Notification) -> None:
         pulumi.log.warn(f"nobody was told there: {problem}")
 
 
-def end(server: str, tag: str, address: str, away: str, previous: str, stack: str) -> str:
+def end(server: str, tag: str, address: str, *, away: str, back: str) -> str:
     """What is said when a rollout has ended well: what serves, for how long the site was away, and how to go back.
 
-    away:     that time, in words
-    previous: the tag that served before; "" for none
+    away: that time; back: the commands that go back; both in words where there is none
     """
-    command = f"pulumi config set tag {previous} -s {stack} && pulumi up -s {stack}"
-    back = command if previous else _("there is no release before")
     return "\n".join(
         (
             _("{server} serves {tag} at {address}", server=server, tag=tag, address=address),

@@ -109,7 +109,9 @@ def _own(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decrypted(name: str) -> dict[str, Any]:
     """All values by full key, secrets included, as pulumi gives them out. Raises ReleaseError."""
-    entries = _asked("config", "--stack", name, "--json", "--show-secrets", failing=f"the stack {name} cannot be read")
+    entries = _asked(
+        "config", "--stack", name, "--json", "--show-secrets", failing=_("the stack {stack} cannot be read", stack=name)
+    )
     return {key: entry.get("objectValue", entry.get("value")) for key, entry in entries.items()}
 
 

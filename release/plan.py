@@ -302,7 +302,7 @@ def _lines(server: ServerPlan) -> Iterator[str]:
         when = _("{command}, after a dump, where the release has some that are pending", command=server.migrations)
         yield _line(_("migrations"), when)
     for number, told in enumerate(server.upgrade):
-        yield _line("" if number else _("upgrade"), told)
+        yield _line("" if number else _("upgrade"), said(told))
     if server.others:
         yield _line(_("interrupts"), _("{services}, too", services=", ".join(server.others)))
     yield _line(_("downtime"), _downtime(server))

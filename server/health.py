@@ -288,7 +288,7 @@ def settle(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str
         if time.monotonic() - bad_since >= PATIENCE:
             raise failure_with_logs(run, docker, f"'{run.request.web}' was healthy and no longer is: {gate.problem}.")
     _check_pages(run, docker, gate, watch, web, insists=False)
-    run.say(f"watched it for {seconds} s")
+    run.tell("watched it for {seconds} s", seconds=seconds)
 
 
 def pause_until(moment: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from configuration.tree import Settings
+from language import Message
 from server.request import Changes, Upgrade, Version
 from server.upgrade import Path, Task, obstacles, way_to, written
 
@@ -30,16 +31,20 @@ class Planned:
     def lines(self, settings: Settings) -> tuple[str, ...]:
         """For people: a few lines."""
         if self.changes is None:
-            return ("the image was built without upgrade.changelog: nothing is planned",)
+            return (Message("the image was built without upgrade.changelog: nothing is planned"),)
         to = written(self.changes.version)
         if self.start is None:
-            return (f"to {to}; from which version, and so what it asks for, the server will say",)
+            return (
+                Message("to {version}; from which version, and so what it asks for, the server will say", version=to),
+            )
         way = self._way(settings)
         if way is None:
-            return (f"{written(self.start)} → {to} asks for nothing: it is no newer version",)
+            return (
+                Message("{start} → {end} asks for nothing: it is no newer version", start=written(self.start), end=to),
+            )
         legs = " → ".join(map(written, (self.start, *(leg.end for leg in way.legs))))
         told = tuple(_told(way, settings.upgrade.acknowledged))
-        return (f"{legs}{'' if told else ' asks for nothing besides migrations'}", *told)
+        return (legs if told else Message("{way} asks for nothing besides migrations", way=legs), *told)
 
     def obstacles(self, settings: Settings) -> tuple[str, ...]:
         """Why the release must not be made, one thing each, with what to do."""
@@ -64,11 +69,12 @@ def _with_stops(changes: Changes, settings: Settings) -> Changes:
 def _told(way: Path, acknowledged: tuple[str, ...]) -> Iterator[str]:
     for leg in way.legs:
         needed = [(name, item) for name, item in leg.variables if item.place not in acknowledged]
-        yield from (f"variable {name} ({item.place})" for name, item in needed)
-        yield from (f"before the migrations: {_task(task)}" for task in leg.before)
-        yield from (f"after the switch: {_task(task)}" for task in leg.after)
-        yield from (f"not acknowledged: {item.place}" for item in leg.to_read if item.place not in acknowledged)
-        yield from (f"acknowledged: {item.place}" for item in leg.items if item.place in acknowledged)
+        yield from (Message("variable {name} ({place})", name=name, place=item.place) for name, item in needed)
+        yield from (Message("before the migrations: {task}", task=_task(task)) for task in leg.before)
+        yield from (Message("after the switch: {task}", task=_task(task)) for task in leg.after)
+        unread = [item.place for item in leg.to_read if item.place not in acknowledged]
+        yield from (Message("not acknowledged: {place}", place=place) for place in unread)
+        yield from (Message("acknowledged: {place}", place=it.place) for it in leg.items if it.place in acknowledged)
 
 
 def _task(task: Task) -> str:

@@ -341,7 +341,10 @@ class Project:
         self._pulumi("cancel", "--yes")
 
     def run_as_written(self, command: str, replaced: Mapping[str, str], *options: str) -> Result:
-        """Runs a command of a document. replaced: words, or what stands behind a = in one, that stand for others; options: more of them."""
+        """Runs a command of a document.
+
+        replaced: words, or what stands behind a = in one, that stand for others; options: more of them
+        """
         heads = [word.rpartition("=") for word in shlex.split(command)]
         words = [f"{head}{equals}{replaced.get(tail, tail)}" for head, equals, tail in heads]
         program = next(word for word in words if "=" not in word)

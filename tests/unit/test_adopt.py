@@ -29,7 +29,7 @@ def told(**changes: object) -> str:
     found = Facts(
         directory="/apps/fabmanager", project="app", release="", image="", since="", previous="", kept=(), busy="",
         interrupted=False, problem="", public=None, containers=(), history=(), backups=(), machine=machine,
-        differences=None, database="", databases=(), restoring="", refused="", unrollable="",
+        differences=None, database="", databases=(), restoring="", refused="", unrollable=(), advice=(),
     )  # fmt: skip
     return json.dumps(dataclasses.asdict(dataclasses.replace(found, **changes)))  # type: ignore[arg-type]
 

@@ -38,7 +38,8 @@ def facts(**changes: Any) -> Facts:
         "interrupted": False, "problem": "", "public": 200, "containers": (),
         "history": ('{"result": "released", "downtime": 1.25, "release": "1.0"}',),
         "backups": (Backup("a.dump", 5, (now - timedelta(days=3)).isoformat()),), "machine": MACHINE,
-        "differences": None, "database": "", "databases": (), "restoring": "", "refused": "", "unrollable": "",
+        "differences": None, "database": "", "databases": (), "restoring": "", "refused": "",
+        "unrollable": (), "advice": (),
     }  # fmt: skip
     return Facts(**(base | changes))
 
@@ -106,19 +107,14 @@ def test_status_is_said_in_english_and_in_french(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_end_of_a_release_is_said_in_english_and_in_french(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = ("s1", "1.1", "https://shop.example", "1.2 s", "1.0", "prod")
-    assert notices.end(*ended) == (
-        "s1 serves 1.1 at https://shop.example\ntime without an answer: 1.2 s\n"
-        "to go back: pulumi config set tag 1.0 -s prod && pulumi up -s prod"
+    back = "pulumi config set tag 1.0 -s prod && pulumi up -s prod"
+    assert notices.end("s1", "1.1", "https://shop.example", away="1.2 s", back=back) == (
+        f"s1 serves 1.1 at https://shop.example\ntime without an answer: 1.2 s\nto go back: {back}"
     )
-    assert notices.end("s1", "1.1", "192.0.2.1", "was not measured", "", "prod").splitlines()[1:] == [
-        "time without an answer: was not measured",
-        "to go back: there is no release before",
-    ]
     monkeypatch.setenv("RELEVE_LANG", "fr")
-    assert plain(notices.end(*ended)) == (
-        "1.1 est en service sur s1, à l’adresse https://shop.example\ndurée sans réponse : 1.2 s\n"
-        "pour revenir en arrière : pulumi config set tag 1.0 -s prod && pulumi up -s prod"
+    assert plain(notices.end("s1", "1.1", "https://shop.example", away="1,2 s", back=back)) == (
+        "1.1 est en service sur s1, à l’adresse https://shop.example\ndurée sans réponse : 1,2 s\n"
+        f"pour revenir en arrière : {back}"
     )
 
 
