@@ -161,10 +161,13 @@ def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switc
     rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
     transaction.undo_interrupted_migration(run, docker, project)
-    if migrates(run, project) and not migrations.need_not_ask(run, current):
+    left = tasks.before_migrating(run)
+    if migrates(run, project) and (left or not migrations.need_not_ask(run, current)):
         docker = run.begin(StepName.PENDING)
         start_missing(run, docker, project, compose, "Nothing was stopped.")
         named = migrations.pending(run, docker, Asking(run, candidate.compose, project))
+        # Tasks change the database as migrations do: they take the same way.
+        named = migrations.named(run, docker, project) if named is None and left else named
         if named is not None:
             rollout.database = Database.find(run, run.begin(StepName.DUMP), project, named)
     return rollout

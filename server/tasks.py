@@ -114,10 +114,23 @@ def keep(run: Run, tasks: UpgradeTasks) -> None:
     replace_file(releases.directory_of(run) / "upgrade.json", json.dumps(dataclasses.asdict(tasks)))
 
 
+def before_migrating(run: Run) -> tuple[UpgradeTask, ...]:
+    """The tasks that are to be run before the migrations, and have not been."""
+    acknowledged = run.request.acknowledged
+    if acknowledged is None:
+        return ()
+    wanted = [task for task in tasks_of(run, run.image.release).before if task.place not in acknowledged]
+    return _not_done(run, run.image.release, wanted)
+
+
 def left_of(run: Run, release: str) -> tuple[UpgradeTask, ...]:
     """The tasks of a release that serves which have not been run."""
+    return _not_done(run, release, tasks_of(run, release).after)
+
+
+def _not_done(run: Run, release: str, wanted: Sequence[UpgradeTask]) -> tuple[UpgradeTask, ...]:
     directory = releases.directory_of(run, release)
-    return tuple(task for task in tasks_of(run, release).after if not _mark(directory, task.words, task.place).exists())
+    return tuple(task for task in wanted if not _mark(directory, task.words, task.place).exists())
 
 
 def forget_since(state: Path, moment: int) -> None:
