@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -27,6 +29,8 @@ READS = 5
 """Attempts to read the state."""
 APPROVED = "RELEVE_APPROVED"
 """The environment variable with the fingerprint of the plan that was approved."""
+WRITTEN_TO = "RELEVE_PLAN"
+"""The environment variable with the path of a file that gets the plan as JSON."""
 
 
 def read_state() -> Mapping[str, Mapping[str, Any]]:
@@ -65,6 +69,8 @@ class Announcement:
         """Tells the plan for an image with this digest ("": yet to be built). Raises ReleaseError: not approved."""
         made = self._plan(digest or self._published(source), source)
         pulumi.log.info(f"plan\n{made.text()}")
+        if file := os.environ.get(WRITTEN_TO):
+            Path(file).write_text(json.dumps(made.document(), indent=2, ensure_ascii=False), encoding="utf-8")
         approved = os.environ.get(APPROVED)
         if approved and approved != made.fingerprint and not pulumi.runtime.is_dry_run():
             raise ReleaseError(

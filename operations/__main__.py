@@ -9,7 +9,7 @@ import click
 
 COMMANDS = (
     "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
-    "upgrade", "unlock", "doctor", "completion",
+    "upgrade", "gitops", "lock", "unlock", "doctor", "completion",
 )  # fmt: skip
 """In the order in which --help lists them."""
 

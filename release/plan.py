@@ -128,6 +128,10 @@ class Plan:
         """Whether nothing is to be done."""
         return not any(server.steps for server in self.servers)
 
+    def document(self) -> dict[str, Any]:
+        """For other programs, as JSON has it: all of it, and the text."""
+        return {**asdict(self), "empty": self.is_empty, "text": self.text()}
+
     def text(self) -> str:
         """For people: a few lines a server."""
         lines = [line for server in self.servers for line in _lines(server)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.engine.harness import CHECKOUT, Outcome, Stack
@@ -44,7 +42,12 @@ command.local.Command("secret-local", create=pulumi.Output.concat("login -p ", p
 step("server1-install")
 """
 
-RULES = {"latest": "no-latest", "digest": "image-by-digest", "remote": "remote-commands", "secret": "no-secret-in-command"}
+RULES = {
+    "latest": "no-latest",
+    "digest": "image-by-digest",
+    "remote": "remote-commands",
+    "secret": "no-secret-in-command",
+}
 
 
 def violations(outcome: Outcome) -> dict[str, tuple[str, str]]:
