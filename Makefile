@@ -3,7 +3,8 @@
 .PHONY: help demo test test-fast lint preview deploy drift unlock sandbox new-app reference faults bench transcript clean
 
 PYTHON = .venv/bin/python
-SHELL_SCRIPTS = .ci/run releve tests/server/docker_stub.sh server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
+WORKFLOWS = templates/gitops/github/.github/workflows
+SHELL_SCRIPTS = .ci/run releve policy/pack tests/server/docker_stub.sh server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
 
 help:
 	@echo 'make demo       fresh machine to a release that serves, and back, on a sandbox on this machine'
@@ -43,6 +44,12 @@ lint:
 	.venv/bin/vermin --quiet --violations --no-tips --target=3.9- server
 	.venv/bin/vermin --quiet --violations --no-tips --target=3.5- server/bootstrap.py
 	.venv/bin/shellcheck --external-sources $(SHELL_SCRIPTS)
+	.venv/bin/zizmor --quiet --offline $(WORKFLOWS)
+	tools/actionlint $(WORKFLOWS)/*.yml
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows $(WORKFLOWS)/*.yml
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.renovate templates/gitops/github/.github/renovate.json
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci \
+	    templates/gitops/gitlab/.gitlab-ci.yml
 
 # With the engine that tools/ gets, where there is none on PATH.
 WITH_PULUMI = tools/python-env && PATH="$$PWD/.venv/bin:$$(tools/engine | tail -n 1):$$PATH"

@@ -82,6 +82,11 @@ class Preview:
     waits: bool
     log: str
 
+    @property
+    def approvable(self) -> str:
+        """The fingerprint of a plan that can be approved: what failed, or does nothing, is nothing to approve."""
+        return self.fingerprint if self.succeeded and not self.is_empty else ""
+
     @classmethod
     def read(cls, stack: str, artefacts: Artefacts) -> Preview:
         """From the files of a preview. Raises ReleaseError where there was none."""

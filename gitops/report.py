@@ -34,8 +34,7 @@ def markdown(preview: Preview, commit: str = "") -> str:
 
     commit: what was previewed
     """
-    # What failed, or does nothing, is nothing to approve.
-    approvable = preview.fingerprint if preview.succeeded and not preview.is_empty else ""
+    approvable = preview.approvable
     lines = [marker(preview.stack, approvable, commit), f"### {preview.stack}: {_outcome(preview)}"]
     if preview.text:
         lines += ["", _fenced(preview.text)]

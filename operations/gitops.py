@@ -51,8 +51,12 @@ def preview(stack: str) -> None:
 @stack_option
 @failing_in_words
 def planned(stack: str) -> None:
-    """Print the fingerprint of the last preview of a stack: what is approved by letting the next job go on."""
-    click.echo(Preview.read(stack, Artefacts.of(stack)).fingerprint)
+    """Print the fingerprint of the last preview of a stack, nothing where nothing is to be done.
+
+    It is what is approved by letting the next job go on.
+    """
+    found = Preview.read(stack, Artefacts.of(stack))
+    click.echo(found.approvable)
 
 
 @gitops.command()
