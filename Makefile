@@ -4,7 +4,7 @@
 
 PYTHON = .venv/bin/python
 WORKFLOWS = templates/gitops/github/.github/workflows
-SHELL_SCRIPTS = .ci/run releve policy/pack tests/server/docker_stub.sh server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
+SHELL_SCRIPTS = .ci/run releve policy/pack templates/gitops/hook/post-receive tests/server/docker_stub.sh server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
 
 help:
 	@echo 'make demo       fresh machine to a release that serves, and back, on a sandbox on this machine'

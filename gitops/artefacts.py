@@ -11,7 +11,7 @@ from typing import Any
 from errors import ReleaseError
 from operations.stack import PROJECT
 
-_COUNT = re.compile(r"^\s+\S+ (\d+) to (create|update|delete|replace)", re.MULTILINE)
+_COUNT = re.compile(r"^\s+\D+?(\d+) to (create|update|delete|replace)", re.MULTILINE)
 _UNRELEASED = re.compile(r"\S+ is not in the registry, and this stack has no image\.source to build it from")
 
 

@@ -24,11 +24,11 @@ def gitops() -> None:
 
 
 @gitops.command()
-@click.argument("name", metavar="FORGE", type=click.Choice(["github", "gitlab"]))
+@click.argument("name", metavar="FORGE", type=click.Choice(["github", "gitlab", "hook"]))
 @click.option("--in", "target", metavar="DIRECTORY", default=str(PROJECT), help="By default this checkout.")
 @failing_in_words
 def init(name: str, target: str) -> None:
-    """Put the workflows for GitHub or GitLab into the repository."""
+    """Put the workflows for GitHub or GitLab into the repository, or the hook into a bare repository's hooks."""
     written = install.install(name, Path(target))
     for file in written:
         click.echo(f"wrote {file}")
@@ -109,10 +109,12 @@ def issue(stack: str, status: int, found: Path) -> None:
 
 @gitops.command()
 @click.option("--since", metavar="COMMIT", required=True, help="What the change is compared with.")
+@click.option("--lines", is_flag=True, help="One a line, instead of a list in JSON.")
 @failing_in_words
-def touched(since: str) -> None:
-    """Print the stacks that a change touches, as a list in JSON."""
-    click.echo(json.dumps(changes.touched(since)))
+def touched(since: str, *, lines: bool) -> None:
+    """Print the stacks that a change touches."""
+    found = changes.touched(since)
+    click.echo("\n".join(found) if lines else json.dumps(found))
 
 
 @gitops.command()

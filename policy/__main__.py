@@ -1,6 +1,6 @@
 """Serves the policy pack to the engine: what policy/pack starts.
 
-The engine passes its own address as an argument, reads the port from the first line of standard output, and kills this
+The engine passes its own address as an argument, reads the port from the first line of standard output, and ends this
 process when it is done. Pulumi's own library for policy packs takes the marks off secrets before a rule sees them, and
 one of the rules is about these marks: see docs/decisions/0019.
 """
@@ -8,7 +8,8 @@ one of the rules is about these marks: see docs/decisions/0019.
 from __future__ import annotations
 
 import os
-import time
+import signal
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -68,15 +69,17 @@ def _diagnostic(rule: Rule, what: str, urn: str) -> protocol.AnalyzeDiagnostic:
 
 
 def main() -> None:
-    """Serves until the engine ends this process, or is gone itself."""
-    engine = os.getppid()
+    """Serves until the engine says that it is done, which it does by SIGINT, or is gone itself."""
+    engine, done = os.getppid(), threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: done.set())
     server = grpc.server(ThreadPoolExecutor(max_workers=4), options=_UNLIMITED)
     analyzer_pb2_grpc.add_AnalyzerServicer_to_server(Pack(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(port, flush=True)
-    while os.getppid() == engine:
-        time.sleep(0.5)
+    while os.getppid() == engine and not done.wait(0.5):
+        pass
+    server.stop(grace=None)
 
 
 if __name__ == "__main__":
