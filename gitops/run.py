@@ -21,7 +21,7 @@ LOOKS_AT_LOCK = 5
 
 def preview(stack: str) -> Preview:
     """Previews a stack on this terminal and leaves the artefacts. Raises ReleaseError where there is no pulumi."""
-    artefacts = Artefacts.of(stack)
+    artefacts = Artefacts.of(stack, PROJECT)
     artefacts.clear()
     words = ["preview", "--stack", stack, "--diff", "--non-interactive", "--color", "never"]
     if _tee(words, artefacts.log, {"RELEVE_PLAN": str(artefacts.plan)}) == 0:
@@ -51,7 +51,7 @@ def deploy(stack: str, approved: str, wait: float) -> int:
         )
     words = ["up", "--stack", stack, "--yes", "--skip-preview", "--non-interactive", "--color", "never"]
     # The program compares once more, with the state as it is by then.
-    return _tee(words, Artefacts.of(stack).directory / "deploy.log", {"RELEVE_APPROVED": approved})
+    return _tee(words, Artefacts.of(stack, PROJECT).directory / "deploy.log", {"RELEVE_APPROVED": approved})
 
 
 def await_lock(

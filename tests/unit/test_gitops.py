@@ -161,6 +161,47 @@ def test_a_deploy_does_not_wait_longer_than_it_was_told() -> None:
         run.await_lock("prod", 0, lambda _: (HOLDER,))
 
 
+PULUMI = """#!/bin/sh
+# Stands for pulumi: notes what it was asked, and makes a plan as the program does.
+echo "$1" >>"$CALLS"
+[ "$1" != preview ] || printf '%s' "$PLAN" >"$RELEVE_PLAN"
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a pulumi was asked that plans the fingerprint 0123456789ab."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pulumi").write_text(PULUMI)
+    (tmp_path / "bin/pulumi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("PLAN", json.dumps({"fingerprint": FINGERPRINT, "text": "plan", "empty": False}))
+    monkeypatch.setattr(run, "PROJECT", tmp_path)
+    return tmp_path / "calls"
+
+
+@pytest.mark.parametrize(
+    ("approved", "why"),
+    [("", "nothing was approved (RELEVE_APPROVED is not set)"), ("f" * 12, "what was approved is ffffffffffff")],
+)
+def test_without_the_approval_of_just_this_plan_nothing_is_deployed(calls: Path, approved: str, why: str) -> None:
+    with pytest.raises(ReleaseError, match=re.escape(f"nothing was deployed: {why}, and the plan is {FINGERPRINT}")):
+        run.deploy("prod", approved, wait=0)
+    assert calls.read_text().split() == ["stack", "preview"]
+
+
+def test_what_was_approved_is_rolled_out(calls: Path) -> None:
+    assert run.deploy("prod", FINGERPRINT, wait=0) == 0
+    assert calls.read_text().split() == ["stack", "preview", "up"]
+
+
+def test_an_empty_plan_needs_no_approval_and_rolls_nothing_out(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAN", json.dumps({"fingerprint": FINGERPRINT, "text": "plan", "empty": True}))
+    assert run.deploy("prod", "", wait=0) == 0
+    assert calls.read_text().split() == ["stack", "preview"]
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A repository with two stacks and a commit tagged `base`."""
