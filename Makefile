@@ -1,14 +1,19 @@
 # What people run. Everything here works on a clean clone: tools/ and sandbox/ install what is missing.
 .POSIX:
-.PHONY: help demo test test-fast lint sandbox new-app reference faults bench transcript clean
+.PHONY: help demo test test-fast lint preview deploy drift unlock sandbox new-app reference faults bench transcript clean
 
 PYTHON = .venv/bin/python
-SHELL_SCRIPTS = .ci/run releve tests/server/docker_stub.sh server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
+WORKFLOWS = templates/gitops/github/.github/workflows
+SHELL_SCRIPTS = .ci/run releve policy/pack templates/gitops/hook/post-receive tests/server/docker_stub.sh server/in_container/*.sh $$(grep -rlE '^\#!/bin/(sh|bash)' tools sandbox) $$(find tools sandbox -name '*.sh')
 
 help:
 	@echo 'make demo       fresh machine to a release that serves, and back, on a sandbox on this machine'
 	@echo 'make test       everything: lint, types, unit, server, engine, e2e'
 	@echo 'make test-fast  what needs no Docker, in under a minute'
+	@echo 'make preview    STACK=prod: the plan, under the policy pack; leaves it in .releve/gitops/prod/'
+	@echo 'make deploy     STACK=prod RELEVE_APPROVED=<fingerprint>: previews again, and rolls out just that'
+	@echo 'make drift      STACK=prod: what is no longer as it was released'
+	@echo 'make unlock     STACK=prod: removes the lock that a killed rollout has left on the state'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
 	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
 	@echo 'make reference  writes docs/configuration.md and docs/stack.schema.json from configuration/tree.py'
@@ -39,6 +44,28 @@ lint:
 	.venv/bin/vermin --quiet --violations --no-tips --target=3.9- server
 	.venv/bin/vermin --quiet --violations --no-tips --target=3.5- server/bootstrap.py
 	.venv/bin/shellcheck --external-sources $(SHELL_SCRIPTS)
+	.venv/bin/zizmor --quiet --offline $(WORKFLOWS)
+	tools/actionlint $(WORKFLOWS)/*.yml
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.github-workflows $(WORKFLOWS)/*.yml
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.renovate templates/gitops/github/.github/renovate.json
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci \
+	    templates/gitops/gitlab/.gitlab-ci.yml
+
+# With the engine that tools/ gets, where there is none on PATH.
+WITH_PULUMI = tools/python-env && PATH="$$PWD/.venv/bin:$$(tools/engine | tail -n 1):$$PATH"
+
+preview:
+	@$(WITH_PULUMI) ./releve gitops preview --stack '$(STACK)'
+
+deploy:
+	@RELEVE_APPROVED='$(RELEVE_APPROVED)'; export RELEVE_APPROVED; \
+	$(WITH_PULUMI) ./releve gitops deploy --stack '$(STACK)'
+
+drift:
+	@$(WITH_PULUMI) ./releve drift --stack '$(STACK)'
+
+unlock:
+	@$(WITH_PULUMI) ./releve unlock --stack '$(STACK)'
 
 sandbox:
 	tools/python-env

@@ -11,7 +11,7 @@ from operations.command import COMPLETE
 
 COMMANDS = (
     "plan", "status", "drift", "history", "logs", "console", "backup", "backups", "restore", "rehearse", "rollback",
-    "upgrade", "unlock", "config", "adopt", "doctor", "completion",
+    "upgrade", "gitops", "lock", "unlock", "config", "adopt", "doctor", "completion",
 )  # fmt: skip
 """In the order in which --help lists them."""
 

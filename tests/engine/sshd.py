@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,8 @@ class Server:
 
 
 @contextmanager
-def sshd(directory: Path) -> Iterator[Server]:
-    """Runs an sshd with keys of its own on a free port."""
+def sshd(directory: Path, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Runs an sshd with keys of its own on a free port. environment: what who logs in gets."""
     tool("debian-packages", "sshd=openssh-server", "ssh-keygen=openssh-client", "ssh-agent=openssh-client")
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # sshd insists on it; an init system makes it where there is one
@@ -54,6 +54,8 @@ def sshd(directory: Path) -> Iterator[Server]:
     (directory / "config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {directory}/host\nAuthorizedKeysFile {directory}/user.pub\n"
         "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\nLogLevel VERBOSE\n"
+        + "SetEnv " * bool(environment)
+        + " ".join(f'"{name}={value}"' for name, value in (environment or {}).items())
     )
     executable = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
     assert executable is not None
