@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Optional
 from server import assets, environment, releases
 from server.commands import Docker
 from server.containers import id_of_image
-from server.preparation import find_files
 from server.project import Project
+from server.project_files import find_files
 from server.request import Image
 from server.run import Run, read_line
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from server.commands import Answer, Docker
 from server.errors import Refusal
 from server.identity import identity_of, require_identity
-from server.preparation import check, user
+from server.preparation import check
+from server.project_files import user
 from server.run import Run
 
 MINIMAL_COMPOSE = (2, 20)

@@ -14,8 +14,9 @@ from server import environment
 from server.commands import Docker, keep_newest
 from server.containers import Compose, project_answer
 from server.errors import Refusal
-from server.preparation import CANDIDATE, KEPT_COMPOSE_FILES, Candidate, find_files, without_asking
+from server.preparation import CANDIDATE, KEPT_COMPOSE_FILES, Candidate, without_asking
 from server.project import Project
+from server.project_files import find_files
 from server.run import Run, file_timestamp
 
 

@@ -39,7 +39,8 @@ from server.containers import OneOffs
 from server.errors import Failure, Refusal, StepError, Terminated, Told
 from server.hidden import hide_values
 from server.output import Output, fit
-from server.preparation import CANDIDATE, user
+from server.preparation import CANDIDATE
+from server.project_files import user
 from server.request import Request, RequestError, StepName, Strategy, load
 from server.run import LEFT, Run, file_timestamp, read_line, timestamp
 

@@ -19,10 +19,12 @@ from server.identity import Placed, identity_of, require_identity
 from server.kept_images import keep_images
 from server.memory import memory_of_server
 from server.others import announce
-from server.preparation import Candidate, cannot_roll, name_release, note_prepared, prepare, user
+from server.preparation import Candidate, name_release, note_prepared, prepare
 from server.project import Project
+from server.project_files import user
 from server.pulling import Pull
 from server.request import AssetsFrom, Strategy
+from server.resolving import cannot_roll
 from server.run import Run
 from server.upgrading import look_at_upgrade
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from server import maintenance_page, proxies, sockets, staged, transaction
+from server import maintenance_page, proxies, putting_back, sockets, staged
 from server.answers import NoAnswer
 from server.background import Background
 from server.bringing_up import bring_up_whole
@@ -135,11 +135,11 @@ class Rolling(staged.Switch):
         if web.removed:
             self._tell(run, docker)
         if web.fresh:
-            transaction.await_old_release(rollout, docker, web.fresh)
+            putting_back.await_old_release(rollout, docker, web.fresh)
             _remove_unfit(run, docker, web)
         else:
             started = self._start(run, docker, project, web, before)
-            transaction.await_old_release(rollout, run.begin(StepName.GATE), web.fresh)
+            putting_back.await_old_release(rollout, run.begin(StepName.GATE), web.fresh)
             self._show(run, docker, web, started, self.proxies or [])
         docker = run.begin(StepName.UP)
         self._drain(run, docker, web)

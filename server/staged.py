@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from server import assets, maintenance_page, migrations, proxies, releases, tasks, transaction
+from server import assets, maintenance_page, migrations, proxies, putting_back, releases, tasks, transaction
 from server.asking import Asking
 from server.background import Background
 from server.bringing_up import bring_up, require_one_shots, run_one_shots, start_missing, stop_application
@@ -95,7 +95,7 @@ class Switch:
         rollout.run.questions.forget()
         docker = rollout.run.begin(StepName.GATE)
         web = listing(docker, project.name).of(rollout.run.request.web, states=("running",))
-        transaction.await_old_release(rollout, docker, web)
+        putting_back.await_old_release(rollout, docker, web)
         self.tell(rollout.run, web[0])
 
     def end(self) -> None:
@@ -160,7 +160,7 @@ def _look_at_old(run: Run, candidate: Candidate, compose: Compose, switch: Switc
     old_health = transaction.old_health(run, run.begin(StepName.GATE), project)
     rollout = Rollout(run, candidate, public, current, old_health, database=None)
     rollout.note_targets(docker)
-    transaction.undo_interrupted_migration(run, docker, project)
+    putting_back.undo_interrupted_migration(run, docker, project)
     left = tasks.before_migrating(run)
     if migrates(run, project) and (left or not migrations.need_not_ask(run, current)):
         docker = run.begin(StepName.PENDING)
@@ -236,7 +236,7 @@ def _put_back(rollout: Rollout, error: BaseException, downtime: Downtime, switch
             switch.end()
         rollout.proxies = switch.proxies or ()
 
-    transaction.put_back(rollout, error, downtime, switch_back)
+    putting_back.put_back(rollout, error, downtime, switch_back)
 
 
 def _commit(rollout: Rollout, downtime: float) -> None:
