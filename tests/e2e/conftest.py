@@ -36,11 +36,8 @@ def deployment(
     Shared by a module's tests; each of them brings it to the release it needs, which costs nothing where it is there.
     """
     name = request.module.__name__.rpartition(".")[2].removeprefix("test_").replace("_", "-")
-    variant = getattr(request.module, "VARIANT", "")
     with ExitStack() as stack:
-        application = stack.enter_context(
-            placed(sandbox, name, tmp_path_factory.mktemp(name), port=next(PORTS), variant=variant)
-        )
+        application = stack.enter_context(placed(sandbox, name, tmp_path_factory.mktemp(name), port=next(PORTS)))
         yield application, stack.enter_context(project_of(application, tmp_path_factory.mktemp(f"{name}-project")))
 
 

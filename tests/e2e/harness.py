@@ -175,8 +175,11 @@ def environment() -> dict[str, str]:
 class Application:
     """A Compose project in a directory of its own on the server, and the source it is built from."""
 
-    def __init__(self, sandbox: Sandbox, name: str, source: Path, port: int) -> None:
+    def __init__(
+        self, sandbox: Sandbox, name: str, source: Path, port: int, database: str = "fabmanager/fabmanager_production"
+    ) -> None:
         self.sandbox = sandbox
+        self.user, self.database = database.split("/")
         self.name = name
         self.source = source
         self.port = port
@@ -281,7 +284,7 @@ class Application:
 
     def sql(self, statement: str) -> str:
         """What the database answers."""
-        psql = ["psql", "--username=fabmanager", "--no-align", "--tuples-only", "--dbname=fabmanager_production"]
+        psql = ["psql", f"--username={self.user}", "--no-align", "--tuples-only", f"--dbname={self.database}"]
         script = 'cd "$1" && shift && exec docker compose exec -T postgres "$@"'
         return self.sandbox.on_server("sh", "-c", script, "sh", self.directory, *psql, f"--command={statement}").strip()
 
@@ -395,20 +398,39 @@ class Project:
 
 
 @contextmanager
-def placed(sandbox: Sandbox, name: str, source: Path, *, port: int, variant: str = "") -> Iterator[Application]:
+def placed(sandbox: Sandbox, name: str, source: Path, *, port: int) -> Iterator[Application]:
     """An application on the server, with its database and proxy up and no release yet; removed in every outcome.
 
-    source:  an empty directory, which becomes a clone of the example's checkout
-    variant: the Compose project's template, or empty for the usual one
+    source: an empty directory, which becomes a clone of the example's checkout
     """
     subprocess.run(["git", "clone", "--quiet", SANDBOX_DIRECTORY / "app", source], check=True)
     for key, value in (("user.name", "test"), ("user.email", "test@example.org")):
         subprocess.run(["git", "-C", source, "config", key, value], check=True)
     application = Application(sandbox, name, source, port)
-    options = ["--port", str(port), *(["--variant", variant] if variant else [])]
     try:
-        sandbox.command("place", sandbox.server, application.directory, *options)
+        sandbox.command("place", sandbox.server, application.directory, "--port", str(port))
         yield application
+    finally:
+        sandbox.command("remove", sandbox.server, application.directory)
+
+
+@contextmanager
+def fab_manager(sandbox: Sandbox, name: str, directory: Path, *, port: int) -> Iterator[tuple[Application, Project]]:
+    """The stand-in for Fab-manager, installed by hand, and a project with the stack that the sandbox writes for it.
+
+    directory: an empty one, for the source and the project
+    """
+    application = Application(sandbox, name, directory / "source", port, "postgres/fablab_production")
+    stack_file = SANDBOX_DIRECTORY / "Pulumi.fab-manager.yaml"
+    try:
+        stack_file.unlink(missing_ok=True)  # of another installation
+        options = ("--port", str(port), "--source", str(application.source))
+        sandbox.command("fab-manager", sandbox.server, application.directory, *options)
+        project = Project(sandbox, directory / "project", name, yaml.safe_load(stack_file.read_text())["config"])
+        try:
+            yield application, project
+        finally:
+            project.remove()
     finally:
         sandbox.command("remove", sandbox.server, application.directory)
 
