@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,7 +53,9 @@ def adopt(
     file = stacks.file_of(stack)
     if file.exists() and not dry_run:
         click.confirm(f"{file.name} is there already. Replace all that is in it", abort=True, err=True)
-    address = {"name": "server", "host": host, "port": port, "user": user}
+    # Its name is for messages alone, and need be none that the stack's server may have.
+    name = re.sub(r"[^A-Za-z0-9]+", "-", host).strip("-")[:63] or "server"
+    address: dict[str, Any] = {"name": name, "host": host, "port": port, "user": user}
     # Before anybody is asked for a key.
     _refuse_mistakes(address)
     address["hostKey"] = host_key or _confirmed(host, port, yes=yes)
@@ -141,7 +144,8 @@ def _of_server(settings: Settings) -> Iterator[str]:
     facts = connection.ask(settings, settings.servers[0], None)
     if facts.refused:
         yield f"A rollout would be refused now: {facts.refused}"
-    if facts.problem:
+    runs = any(it.service == settings.app.services[0] and it.status == "running" for it in facts.containers)
+    if facts.problem and runs:
         yield (
             f"The application does not answer as health says, so a release like it would be put back: {facts.problem}. "
             "Set health.path, health.status and health.contains to what it does answer."

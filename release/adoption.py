@@ -6,6 +6,7 @@ What cannot be told from that is not guessed in silence: it is among the remarks
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ ITS_VARIABLES = frozenset({"FULLCALENDAR_LOCALE", "SUMMERNOTE_LOCALE", "ANGULAR_
 """Of Fab-manager's environment, and of nobody else's: its setup/env.example."""
 OF_RAILS = frozenset({"RAILS_ENV", "RACK_ENV", "SECRET_KEY_BASE", "RAILS_LOG_TO_STDOUT", "RAILS_MAX_THREADS"})
 DEFAULT_PORT = 3000
+WIDTH = 120
+"""Of the file's comments."""
 _AROUND = re.compile(
     r"(postgres(ql)?|postgis|pgvector|pgbouncer|timescaledb|mysql|mariadb|percona|mongo|redis|valkey|memcached|"
     r"elasticsearch|opensearch|rabbitmq|minio|nginx|traefik|caddy|haproxy|httpd|certbot|adminer|pgadmin4?|mailhog|"
@@ -71,7 +74,7 @@ class Adoption:
             f"# docs/configuration.md describes every key; `./releve config show -s {stack}` prints what holds.",
         ]
         if self.open:
-            head += ["#", "# Not known, and yours to look at:", *(f"#  - {line}" for line in self.open)]
+            head += ["#", "# Not known, and yours to look at:", *(line for it in self.open for line in _remark(it))]
         tag = self.config["tag"]
         # In quotes whatever it is: the next one may look like a number.
         first = f'  {PREFIX}tag: "{tag.value}"  # {tag.remark}' if isinstance(tag, Leaf) else ""
@@ -361,6 +364,14 @@ class _Adopting:
                 yield f"{scheme}://{_in_url(self.login.host)}", _PUBLISHED
         for number in by_port:
             yield f"http://{_in_url(self.login.host)}:{number}", _PUBLISHED
+
+
+def _remark(text: str) -> list[str]:
+    """As lines of comments; addresses and commands are not broken."""
+    begin, then = "#  - ", "#    "
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=begin, subsequent_indent=then, break_long_words=False, break_on_hyphens=False
+    )
 
 
 _PUBLISHED = "the port that is published; the name is that of the SSH connection"

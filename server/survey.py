@@ -214,7 +214,7 @@ def _installation(run: Run, docker: Docker) -> Installation:
         directory=str(run.directory),
         project=name,
         services=services,
-        passing=_passing(docker, containers),
+        passing=_passing(docker, [it.name for it in services], containers),
         postgres=tuple(databases),
         databases=tuple(database for service in databases for database in _databases(run, docker, service)),
     )
@@ -235,22 +235,24 @@ def _running(docker: Docker, containers: Sequence[Container]) -> dict[str, Runni
     return found
 
 
-def _passing(docker: Docker, containers: Sequence[Container]) -> tuple[Passing, ...]:
-    """What the project's own nginx do with the names of its services."""
+def _passing(docker: Docker, services: Iterable[str], containers: Sequence[Container]) -> tuple[Passing, ...]:
+    """What the project's own nginx do with the names of its services, whether these run or not."""
     configurations = proxies.configurations(docker, containers)
     return tuple(
-        Passing(proxy.service, service.service, site.host, site.tls)
+        Passing(proxy.service, service, site.host, site.tls)
         for proxy in containers
         if proxy.id in configurations
-        for service in {it.service: it for it in containers if it.service != proxy.service}.values()
-        for site in sites_of(configurations[proxy.id], _names(service))
+        for service in services
+        if service != proxy.service
+        for site in sites_of(configurations[proxy.id], _names(service, containers))
     )
 
 
-def _names(container: Container) -> set[str]:
-    """By which others reach a container."""
-    aliases = {alias for network in container.networks for alias in network.aliases}
-    return {container.service, container.name, *aliases}
+def _names(service: str, containers: Iterable[Container]) -> set[str]:
+    """By which others reach a service."""
+    ours = [it for it in containers if it.service == service]
+    aliases = {alias for it in ours for network in it.networks for alias in network.aliases}
+    return {service, *(it.name for it in ours), *aliases}
 
 
 def _databases(run: Run, docker: Docker, service: str) -> list[Database]:

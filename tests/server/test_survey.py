@@ -64,7 +64,10 @@ def test_an_installation_is_told_of_without_a_secret_and_left_as_it_is(server: S
     assert trace(server) == before
 
 
-def test_what_an_nginx_passes_on_is_told_by_the_hosts_that_it_serves(server: Server) -> None:
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_an_nginx_passes_on_is_told_by_the_hosts_that_it_serves(server: Server, runs: bool) -> None:
+    if not runs:
+        (server.stubs / "project.answer").write_text("nginx running nginx\n")
     server.behave(
         """case "$*" in
         'top nginx'*) printf 'PID COMMAND\\n1 nginx: master process nginx -g daemon off;\\n'; exit ;;
@@ -80,6 +83,7 @@ def test_what_an_nginx_passes_on_is_told_by_the_hosts_that_it_serves(server: Ser
     assert [(it.proxy, it.service, it.host, it.tls) for it in found.passing] == [
         ("nginx", "web", "shop.example.org", True)
     ]
+    assert [it.name for it in found.services if it.running] == (["nginx", "web"] if runs else ["nginx"])
 
 
 def test_the_databases_of_postgresql_are_told_and_which_of_them_are_migrated(server: Server) -> None:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from operations import stack as stacks
 from operations.__main__ import releve
 from operations.host_key import fingerprint
-from server.facts import Facts, Machine
+from server.facts import ContainerFacts, Facts, Machine
 from server.request import load
 from server.survey import NOWHERE, Installation, Place, Survey
 from tests.unit.test_adoption import fabmanager
@@ -22,6 +22,9 @@ from tests.unit.test_configuration import HOST_KEY
 pytestmark = pytest.mark.unit
 
 ASKED_FOR = (Place("app", "/apps/fabmanager", 3),)
+
+
+WEB = ContainerFacts("fabmanager", "app-fabmanager-1", "running", 0, 0, "", "", "always", "x", "sha256:x")
 
 
 def told(**changes: object) -> str:
@@ -152,7 +155,12 @@ def test_of_several_projects_one_is_to_be_named(project: Path) -> None:
 
 def test_what_a_rollout_would_meet_there_is_said_with_what_is_not_known(project: Path) -> None:
     refused, problem = "Containers are of the Compose project 'x'.", "it answers 302 instead of 200"
-    answering(project, ASKED_FOR, fabmanager(passing=(), postgres=()), told(refused=refused, problem=problem))
+    answering(
+        project,
+        ASKED_FOR,
+        fabmanager(passing=(), postgres=()),
+        told(refused=refused, problem=problem, containers=(WEB,)),
+    )
     output = adopted(project, "--yes").output
     assert f"A rollout would be refused now: {refused}" in output
     assert problem in output
