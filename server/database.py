@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +144,10 @@ class Database:
         backups.mkdir(exist_ok=True)
         remove_unfinished_dumps(run.state)
         run.output.note([f"dump of the service {self.server.service}"])
-        begin = f"{file_timestamp()}-{label}"
+        # Those of one second are taken for dumps that were made together.
+        while any(backups.glob(f"{(begun := file_timestamp())}-*.dump")):
+            time.sleep(0.1)
+        begin = f"{begun}-{label}"
         dumps = []
         try:
             for number, name in enumerate(self.names or ("",)):

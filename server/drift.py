@@ -5,6 +5,7 @@ names are told, never values.
 """
 
 import hashlib
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from server.containers import id_of_image
 from server.project import Project
 from server.project_files import find_files
 from server.request import Image
-from server.run import Run, read_line
+from server.run import Run, read_line, timestamp
 
 if TYPE_CHECKING:
     from server.facts import ContainerFacts
 
+STARTING = 10
+"""Seconds for which a container must be up before it counts as started, as Docker's restart policies have it
+(docs.docker.com/engine/containers/start-containers-automatically): one that ends again and again runs for moments."""
 LISTED = 3
 """Files that are named, of many."""
 _SUMS = 'cd "$1" || exit 1; while IFS= read -r file; do [ ! -f "$file" ] || sha256sum "./$file"; done'
@@ -86,8 +90,11 @@ def _other_images(containers: "Sequence[ContainerFacts]", services: Sequence[str
 
 
 def _not_running(containers: "Sequence[ContainerFacts]", project: Project, since: str) -> Iterable[Difference]:
+    recently = timestamp(time.time() - STARTING)[:19]
     for container in containers:
         if container.status == "running":
+            if container.restarts and container.started_at[:19] > recently:
+                yield Difference("service", f"{container.name} is restarting, {container.restarts} times so far")
             continue
         # What was made to end may end well: before the release was live, or because others wait for that.
         to_end = container.policy in ("no", "on-failure") and (

@@ -32,6 +32,7 @@ _DATABASE = re.compile(r";\s+dbname: (.+)")
 def restore(run: Run) -> None:
     """Stops the services, dumps, restores, starts them, and waits until they answer. Raises Refusal or Failure."""
     docker, name = run.docker, run.request.backup or ""
+    releases.begin_rollout(run)
     project = read_project(run, docker)
     if run.transaction.exists():
         raise Refusal("A rollout was interrupted here.", "Finish it, or undo it, first: pulumi up")

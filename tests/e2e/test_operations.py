@@ -61,6 +61,16 @@ def serving(application: Application, project: Project) -> str:
     return version
 
 
+def two_releases(application: Application, project: Project) -> tuple[str, str]:
+    """The version that serves, and the one that served before it."""
+    version = serving(application, project)
+    others = [it["release"] for it in application.history() if it["result"] == "released" and it["release"] != version]
+    if not others:
+        project.release(application.fresh_version())
+        return two_releases(application, project)
+    return version, others[-1]
+
+
 def test_reading_commands_say_what_runs_and_leave_every_file_and_container_as_it_was(released: Deployment) -> None:
     application, project = released
     before = everything(application)
@@ -184,21 +194,6 @@ def test_another_host_key_is_drift_and_a_server_that_is_away_is_an_error(release
     assert "cannot be reached" in away.output
 
 
-def test_rollback_proposes_the_release_before_sets_its_tag_and_rolls_it_out(
-    released: Deployment, put_back: None
-) -> None:
-    application, project = released
-    before = serving(application, project)
-    version = application.fresh_version()
-    project.release(version)
-    done = releve(project, "rollback", "--yes")
-    assert done.succeeded, done.output
-    assert f"from {version} back to {before}, which the server has kept" in done.output
-    assert application.serves(before)
-    assert drift(project) == []
-    assert f"releve:tag: {before}" in project.stack_file.read_text()
-
-
 def test_whoever_is_to_be_told_is_told_of_a_release_and_of_one_that_was_put_back(
     released: Deployment, put_back: None
 ) -> None:
@@ -219,6 +214,19 @@ def test_whoever_is_to_be_told_is_told_of_a_release_and_of_one_that_was_put_back
         f"{project.stack}: {version} serves",
         f"{project.stack}: {project.config['releve:tag']} was put back",
     ]
+
+
+def test_rollback_proposes_the_release_before_sets_its_tag_and_rolls_it_out(
+    released: Deployment, put_back: None
+) -> None:
+    application, project = released
+    version, before = two_releases(application, project)
+    done = releve(project, "rollback", "--yes")
+    assert done.succeeded, done.output
+    assert f"from {version} back to {before}, which the server has kept" in done.output
+    assert application.serves(before)
+    assert drift(project) == []
+    assert f"releve:tag: {before}" in project.stack_file.read_text()
 
 
 def test_a_backup_that_is_restored_brings_deleted_rows_back_and_what_was_there_before_is_kept(
@@ -304,14 +312,17 @@ def test_migrations_are_rehearsed_on_a_copy_while_the_site_serves(
 
 def test_what_was_approved_is_rolled_out_and_nothing_else(released: Deployment, put_back: None) -> None:
     application, project = released
-    project.set("tag", version := application.fresh_version())
-    planned = json.loads(releve(project, "plan", "--json").output)
-    approved = planned["fingerprint"]
+    _, before = two_releases(application, project)
+
+    def plan() -> Any:
+        return json.loads(releve(project, "plan", "--json").output)
 
     def up(fingerprint: str) -> Result:
         command = ("pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", project.stack)
         return project.sandbox.run(project.directory, "env", f"RELEVE_APPROVED={fingerprint}", *command)
 
+    project.set("tag", version := application.fresh_version())
+    approved = plan()["fingerprint"]
     connections = application.sandbox.connections()
     project.set("app.beforeUp", [["true"]])
     refused = up(approved)
@@ -320,10 +331,12 @@ def test_what_was_approved_is_rolled_out_and_nothing_else(released: Deployment, 
     assert version not in application.sandbox.manifests(application.repository)
     assert application.sandbox.connections() == connections
     project.set("app.beforeUp", None)
-    done = up(approved)
+    project.set("tag", before)
+    planned = plan()
+    done = up(planned["fingerprint"])
     assert done.succeeded, done.output
-    assert application.serves(version)
-    assert planned["servers"][0]["steps"] == ["build", "check", "smoke-test", "publish", *steps_run(done)]
+    assert application.serves(before)
+    assert planned["servers"][0]["steps"] == steps_run(done)
 
 
 def test_a_console_is_in_a_container_of_its_own_and_the_databases_one_is_the_applications(released: Deployment) -> None:

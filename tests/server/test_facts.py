@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from server import facts
 from server.drift import Difference
 from server.facts import Facts
 from server.request import Delivery, Strategy
+from server.run import timestamp
 from tests.server.server import RELEASE, MakeServer, Result, Server
 
 pytestmark = pytest.mark.server
@@ -71,6 +73,16 @@ def test_an_edited_compose_file_is_named_by_its_services(released: Server) -> No
     assert told(released.run("facts")).differences == (
         Difference("Compose file", "docker-compose.yml was edited: nginx"),
     )
+
+
+@pytest.mark.parametrize(("ago", "named"), [(1, True), (60, False)])
+def test_a_container_that_ends_again_and_again_is_restarting_also_while_it_runs(
+    released: Server, ago: int, *, named: bool
+) -> None:
+    started = timestamp(time.time() - ago)
+    released.answer("state", f"running 6 {started} sha256:wanted 0\n")
+    what = [it.what for it in told(released.run("facts")).differences or ()]
+    assert ("shop-nginx-1 is restarting, 6 times so far" in what) is named
 
 
 def test_an_edited_environment_is_named_by_its_variables(server: Server) -> None:
