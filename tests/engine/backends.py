@@ -52,7 +52,7 @@ def postgresql() -> Iterator[Backend]:
              "--pwfile", directory / "password"],
             user=user, check=True, stdout=subprocess.DEVNULL, cwd=directory,
         )  # fmt: skip
-        options = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", directory, "-F"]
+        options: list[str | Path] = ["-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", directory, "-F"]
         with _running([programs / "postgres", *options], directory / "log", user) as log:
             wait_until(lambda: "ready to accept connections" in log.read_text(), "PostgreSQL accepts connections")
             url = f"postgres://pulumi:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=disable"
