@@ -16,7 +16,7 @@ help:
 	@echo 'make unlock     STACK=prod: removes the lock that a killed rollout has left on the state'
 	@echo 'make sandbox    a registry and a server to try things on; then: sandbox/run pulumi up -s local'
 	@echo 'make new-app    DIR=../my-app: a production Dockerfile and Compose file for an application that has none'
-	@echo 'make reference  writes docs/configuration.md and docs/stack.schema.json from configuration/tree.py'
+	@echo 'make reference  writes docs/configuration.md, docs/stack.schema.json and docs/gitops.svg'
 	@echo 'make faults     everything that can go wrong in a rollout, at each of its parts; writes docs/faults.md'
 	@echo 'make bench      measures builds, previews and rollouts on the sandbox, and writes docs/benchmark.md'
 	@echo 'make transcript records what a terminal shows of a release on the sandbox; writes docs/transcript.md'
@@ -77,6 +77,7 @@ new-app:
 reference:
 	tools/python-env
 	$(PYTHON) -m configuration.reference
+	$(PYTHON) -m gitops.picture
 
 faults:
 	tools/python-env

@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,9 +94,11 @@ class Repository:
     def hook_checkout(self) -> Path:
         return self.home / "checkout"
 
-    def run(self, *command: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, cwd: Path | None = None, more: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=cwd or self.work, env={**self.environment, **more},
+            command, cwd=cwd or self.work, env={**self.environment, **(more or {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         sys.stderr.write(done.stdout)
@@ -136,8 +138,8 @@ class Repository:
         assert done.returncode == 0, done.stdout
         return done.stdout
 
-    def make(self, target: str, stack: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return self.run("make", "--silent", target, f"STACK={stack}", **more)
+    def make(self, target: str, stack: str) -> subprocess.CompletedProcess[str]:
+        return self.run("make", "--silent", target, f"STACK={stack}")
 
     def set(self, stack: str, key: str, value: Any) -> None:
         self.config[stack][f"releve:{key}"] = value
@@ -282,7 +284,7 @@ def test_a_release_goes_from_a_branch_to_production_and_back(repository: Reposit
     assert set(planned) == set(STACKS)
     for stack in STACKS:
         job = work.forge.github(work.home, head, request=5)
-        assert work.run("./releve", "gitops", "comment", "--stack", stack, cwd=checkout, **job).returncode == 0
+        assert work.run("./releve", "gitops", "comment", "--stack", stack, cwd=checkout, more=job).returncode == 0
     comments = work.forge.bodies(5)
     assert [report.fingerprint_in(body) for body in comments] == [planned[stack] for stack in STACKS]
     for body in comments:
@@ -294,7 +296,7 @@ def test_a_release_goes_from_a_branch_to_production_and_back(repository: Reposit
     merged = work.git("rev-parse", "HEAD").strip()
     work.forge.merged[merged] = 5
     job = work.forge.github(work.home, merged)
-    approved = work.run("./releve", "gitops", "approved", "--stack", "staging", **job).stdout.strip()
+    approved = work.run("./releve", "gitops", "approved", "--stack", "staging", more=job).stdout.strip()
     assert approved == planned["staging"]
     done = work.git("push", "--push-option", f"staging={approved}", "origin", "main")
     assert (work.tag_of("staging"), work.tag_of("prod")) == ("1.1.0", "1.0.0"), done
@@ -306,9 +308,9 @@ def test_a_release_goes_from_a_branch_to_production_and_back(repository: Reposit
 
     work.git("revert", "--no-edit", "--mainline", "1", merged)
     work.read()
-    done = work.make("preview", "staging")
-    assert "tag 1.1.0 → 1.0.0" in done.stdout
-    assert work.deploy("staging", fingerprint_in(done.stdout)).returncode == 0
+    back = work.make("preview", "staging").stdout
+    assert "tag 1.1.0 → 1.0.0" in back
+    assert work.deploy("staging", fingerprint_in(back)).returncode == 0
     assert work.tag_of("staging") == "1.0.0"
 
 

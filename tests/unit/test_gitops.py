@@ -14,7 +14,7 @@ import yaml
 
 from configuration.tree import DEFAULT_TIMEOUTS
 from errors import ReleaseError
-from gitops import changes, install, report, run, sticky
+from gitops import changes, install, picture, report, run, sticky
 from gitops.artefacts import Artefacts, Preview
 from gitops.forge import Job, job
 from operations.locks import Holder
@@ -313,3 +313,7 @@ def test_a_deploy_has_more_time_than_its_steps_is_alone_on_its_stack_and_is_not_
         assert described["resource_group"] == f"releve-{stack}"
         assert described.get("interruptible", gitlab["default"]["interruptible"]) is False
     assert all(rule["when"] == "manual" and rule["allow_failure"] is False for rule in gitlab["deploy:prod"]["rules"])
+
+
+def test_the_picture_is_as_the_command_draws_it() -> None:
+    assert picture.FILE.read_text() == picture.svg(), "draw it again: make reference"
