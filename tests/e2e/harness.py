@@ -435,6 +435,11 @@ def fab_manager(sandbox: Sandbox, name: str, directory: Path, *, port: int) -> I
         sandbox.command("remove", sandbox.server, application.directory)
 
 
+def set_variable(application: Application) -> None:
+    """Sets what the changelog of the stand-in asks for on the way to 6.5.10."""
+    application.write(f"{application.read('config/env')}PLACES_COUNTRY=FR\n", "config/env")
+
+
 @contextmanager
 def project_of(application: Application, directory: Path) -> Iterator[Project]:
     """A project that releases `application`, removed in every outcome."""

@@ -15,7 +15,7 @@ import yaml
 
 from benchmark.visitors import Kind, visitors
 from tests.e2e.conftest import PORTS, Deployment
-from tests.e2e.harness import CHECKOUT, Application, Project, Sandbox, fab_manager
+from tests.e2e.harness import CHECKOUT, Application, Project, Sandbox, fab_manager, set_variable
 
 pytestmark = pytest.mark.e2e
 
@@ -53,6 +53,7 @@ def deployment(stock: Deployment, tmp_path_factory: pytest.TempPathFactory) -> D
     assert "'fabmanager' runs supervisord" in said
     assert "'fabmanager' has no stop_grace_period" in said
 
+    set_variable(application)
     project.release("6.5.10")  # by `staged`: it has migrations
     apply(application, tmp_path_factory.mktemp("changed"))
     text = yaml.safe_load(blocks("yaml")[0])["releve:app"]

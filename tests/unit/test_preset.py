@@ -46,7 +46,7 @@ def test_a_lab_writes_what_is_its_own_and_has_the_rest_of_the_preset() -> None:
     assert (settings.backup.database, settings.backup.restore_on_failure) == ("fablab_production", True)
     # A question to /health makes the application's connections anew, under its visitors.
     assert settings.health.path == "/"
-    assert settings.health.checks == ()
+    assert [check.path for check in settings.health.checks] == ["/health"]
 
 
 @pytest.mark.parametrize("name", preset.names())
