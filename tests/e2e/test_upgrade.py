@@ -54,7 +54,7 @@ def visits(application: Application) -> list[str]:
     return application.sql("SELECT name FROM visits ORDER BY id").splitlines()
 
 
-def test_an_upgrade_is_planned_refused_until_it_is_ready_done_once_and_not_undone(upgrading: Deployment) -> None:
+def test_an_upgrade_is_planned_refused_until_it_is_ready_done_and_not_undone(upgrading: Deployment) -> None:
     application, project = upgrading
     assert visits(application) == [], "a first release has nothing to upgrade from"
     before = application.containers()
@@ -98,11 +98,6 @@ def test_an_upgrade_is_planned_refused_until_it_is_ready_done_once_and_not_undon
     assert back.succeeded, back.output
     assert f"upgrade     {SECOND} → {FIRST} asks for nothing" in back.output
     assert application.serves(FIRST)
-    assert visits(application) == notes
-
+    assert visits(application) == notes, "nothing ran, and nothing was undone"
     project.set("tag", SECOND)
-    forward = project.preview()
-    assert f"after the switch: rails upgrade:note[after] ({SECOND}:5)" in forward.output
-    again = project.up()
-    assert again.succeeded, again.output
-    assert visits(application) == notes, "what was done is not done again"
+    assert f"after the switch: rails upgrade:note[after] ({SECOND}:5)" in project.preview().output
