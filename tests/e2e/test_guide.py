@@ -18,6 +18,7 @@ from tests.e2e.harness import Project, Result
 pytestmark = pytest.mark.e2e
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/guide.fr.md"
+CHANGELOG = "# Changelog\n\n## v6.5.11 2026 November 26\n\n- [TODO DEPLOY] `rails fablab:setup:add`\n"
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def test_every_command_of_the_guide_does_what_it_is_for(
 ) -> None:
     application, project = deployment
     project.release("1.0.0")
+    (application.source / "CHANGELOG.md").write_text(CHANGELOG)
+    application.git("add", "CHANGELOG.md")
     version = application.fresh_version()
     application.git("tag", "v6.5.11")
     project.set("image.smokeTest", application.sandbox.config["releve:image"]["smokeTest"])
@@ -67,6 +70,9 @@ def test_every_command_of_the_guide_does_what_it_is_for(
     run("3.1. Le Dockerfile")
     assert (tmp_path / "Dockerfile").exists()
     assert "construite depuis le commit" in run("3.3. Construire")[-1]
+    (asked,) = run("3.4. Ce que la version demande en plus")
+    assert "6.3.1 → 6.5.11" in asked
+    assert "rails fablab:setup:add" in asked
     (released,) = run("5. Pousser l’image vers le registre")
     assert f"{version} est en service sur {application.sandbox.server}, à l’adresse" in released
     assert application.serves(version)
