@@ -18,6 +18,7 @@ from tests.e2e.harness import Project, Result
 pytestmark = pytest.mark.e2e
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/guide.fr.md"
+CHANGELOG = "# Changelog\n\n## v6.5.11 2026 November 26\n\n- [TODO DEPLOY] `rails fablab:setup:add`\n"
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def test_every_command_of_the_guide_does_what_it_is_for(
 ) -> None:
     application, project = deployment
     project.release("1.0.0")
+    (application.source / "CHANGELOG.md").write_text(CHANGELOG)
+    application.git("add", "CHANGELOG.md")
     version = application.fresh_version()
     application.git("tag", "v6.5.11")
     project.set("image.smokeTest", application.sandbox.config["releve:image"]["smokeTest"])
@@ -67,6 +70,9 @@ def test_every_command_of_the_guide_does_what_it_is_for(
     run("3.1. Le Dockerfile")
     assert (tmp_path / "Dockerfile").exists()
     assert "construite depuis le commit" in run("3.3. Construire")[-1]
+    (asked,) = run("3.4. Ce que la version demande en plus")
+    assert "6.3.1 → 6.5.11" in asked
+    assert "rails fablab:setup:add" in asked
     (released,) = run("5. Pousser l’image vers le registre")
     assert f"{version} est en service sur {application.sandbox.server}, à l’adresse" in released
     assert application.serves(version)
@@ -86,22 +92,14 @@ def test_every_command_of_the_guide_does_what_it_is_for(
     as_it_was = file.read_text()
     run("7.2. Temps d’arrêt")
     run("7.4. Secrets")
-    config = yaml.safe_load(file.read_text())["config"]
-    assert config["releve:app"] | {"downtimeBudget": 10, "strategy": "rolling"} == config["releve:app"]
-    assert "secure" in config["releve:env"]["SECRET_KEY_BASE"]
-    assert "secure" in config["releve:registry"]["password"]
+    check_what_was_set(file)
     file.write_text(as_it_was)
 
     (back,) = run("7.3. Retour en arrière")
     assert f"retour de {version} à 1.0.0, que le serveur a conservée" in back
     assert application.serves("1.0.0")
 
-    tag, preview, approved = sections.pop("7.5. Tests")
-    assert project.run_as_written(tag, words).succeeded
-    plan = plain(project.run_as_written(preview, words))
-    assert not project.run_as_written(approved, words).succeeded, "this fingerprint is only the guide's"
-    (fingerprint,) = re.findall(r"(?m)^ *empreinte +([0-9a-f]{12})", plan)
-    assert project.run_as_written(approved, {**words, "3b7e09c1d2f4": fingerprint}).succeeded
+    check_approval(project, sections, words)
     assert application.serves(version)
     assert not sections, "a section that this test does not know"
 
@@ -115,3 +113,21 @@ def check_database(project: Project, sections: dict[str, list[str]], words: dict
     assert "migrations en attente : 0 ;" in plain(project.run_as_written(rehearse, words))
     restored = plain(project.run_as_written(restore, {**words, "SAUVEGARDE": made["name"]}))
     assert "est en service sur ce qui a été restauré" in restored
+
+
+def check_what_was_set(file: Path) -> None:
+    """What the sections on downtime and secrets have written into the stack file."""
+    config = yaml.safe_load(file.read_text())["config"]
+    assert config["releve:app"] | {"downtimeBudget": 10, "strategy": "rolling"} == config["releve:app"]
+    assert "secure" in config["releve:env"]["SECRET_KEY_BASE"]
+    assert "secure" in config["releve:registry"]["password"]
+
+
+def check_approval(project: Project, sections: dict[str, list[str]], words: dict[str, str]) -> None:
+    """The section on reviews: what was approved is rolled out, and nothing else is."""
+    tag, preview, approved = sections.pop("7.5. Tests")
+    assert project.run_as_written(tag, words).succeeded
+    plan = plain(project.run_as_written(preview, words))
+    assert not project.run_as_written(approved, words).succeeded, "this fingerprint is only the guide's"
+    (fingerprint,) = re.findall(r"(?m)^ *empreinte +([0-9a-f]{12})", plan)
+    assert project.run_as_written(approved, {**words, "3b7e09c1d2f4": fingerprint}).succeeded

@@ -88,11 +88,14 @@ def test_every_section_of_the_manual_guide_is_there() -> None:
 def test_every_command_of_releve_and_each_of_its_options_is_there() -> None:
     assert of("./releve")
     assert isinstance(releve, Commands)
-    for words in of("./releve"):
-        command = releve.get_command(click.Context(releve), words[0])
+    for line in of("./releve"):
+        words = line
+        command: click.Command | None = releve
+        while isinstance(command, click.Group):
+            command, words = command.get_command(click.Context(command), words[0]), words[1:]
         assert command, words
         # Parsed, and not run: an unknown option, or one argument too many, is refused here.
-        command.make_context(words[0], words[1:])
+        command.make_context("./releve", words)
 
 
 def test_every_command_of_pulumi_is_one_that_is_run_by_the_test_of_the_guide() -> None:
