@@ -163,7 +163,11 @@ def test_a_deploy_does_not_wait_longer_than_it_was_told() -> None:
 
 PULUMI = """#!/bin/sh
 # Stands for pulumi: notes what it was asked, and makes a plan as the program does.
-echo "$1" >>"$CALLS"
+case "$*" in
+    *nowhere*) echo "error: no stack named 'nowhere' found" >&2; exit 1 ;;
+    "stack init"*) echo init ;;
+    *) echo "$1" ;;
+esac >>"$CALLS"
 [ "$1" != preview ] || printf '%s' "$PLAN" >"$RELEVE_PLAN"
 """
 
@@ -188,18 +192,24 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_the_approval_of_just_this_plan_nothing_is_deployed(calls: Path, approved: str, why: str) -> None:
     with pytest.raises(ReleaseError, match=re.escape(f"nothing was deployed: {why}, and the plan is {FINGERPRINT}")):
         run.deploy("prod", approved, wait=0)
-    assert calls.read_text().split() == ["stack", "preview"]
+    assert calls.read_text().split() == ["stack", "init", "preview"]
 
 
 def test_what_was_approved_is_rolled_out(calls: Path) -> None:
     assert run.deploy("prod", FINGERPRINT, wait=0) == 0
-    assert calls.read_text().split() == ["stack", "preview", "up"]
+    assert calls.read_text().split() == ["stack", "init", "preview", "up"]
+
+
+def test_who_holds_the_lock_of_a_stack_that_is_not_there_is_not_asked_which_would_make_it(calls: Path) -> None:
+    with pytest.raises(ReleaseError, match="the stack nowhere cannot be read: no stack named 'nowhere' found"):
+        run.deploy("nowhere", FINGERPRINT, wait=0)
+    assert "init" not in calls.read_text()
 
 
 def test_an_empty_plan_needs_no_approval_and_rolls_nothing_out(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAN", json.dumps({"fingerprint": FINGERPRINT, "text": "plan", "empty": True}))
     assert run.deploy("prod", "", wait=0) == 0
-    assert calls.read_text().split() == ["stack", "preview"]
+    assert calls.read_text().split() == ["stack", "init", "preview"]
 
 
 @pytest.fixture
