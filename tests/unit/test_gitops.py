@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from configuration.load import load
 from configuration.tree import DEFAULT_TIMEOUTS
 from errors import ReleaseError
 from gitops import changes, install, picture, report, run, sticky
@@ -255,13 +257,30 @@ def test_a_commit_that_is_not_there_is_said(checkout: Path) -> None:
         changes.touched("nowhere", checkout)
 
 
-def test_a_stack_file_is_read_without_its_secrets(tmp_path: Path) -> None:
+STACK_FILE = """\
+config:
+  releve:tag: "1.10"
+  releve:image: {repository: registry.example/shop/app}
+  releve:registry: {username: me, password: {secure: AAAB}}
+  releve:app: {directory: /apps/shop, services: [web]}
+  releve:env: {NAME: {secure: AAAB}, OTHER: plain}
+  releve:notify: {urls: [{secure: AAAB}]}
+  releve:servers:
+    - {name: one, host: shop.example.org, user: deploy, hostKey: HOST_KEY, privateKey: {secure: AAAB}}
+"""
+
+
+def test_a_stack_file_is_checked_without_the_passphrase_of_its_secrets(tmp_path: Path) -> None:
+    host_key = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32)
     file = tmp_path / "Pulumi.prod.yaml"
-    file.write_text('config:\n  releve:tag: "1.10"\n  releve:env: {NAME: {secure: AAAB}, OTHER: plain}\n')
-    assert changes.configuration_in(file) == {
-        "releve:tag": "1.10",
-        "releve:env": '{"NAME": "secret", "OTHER": "plain"}',
-    }
+    file.write_text(STACK_FILE.replace("HOST_KEY", f"ssh-ed25519 {base64.b64encode(host_key).decode()}"))
+    checked = load(changes.configuration_in(file), file)
+    assert checked.tag == "1.10"
+    assert checked.env is not None
+    assert checked.env["OTHER"].get_secret_value() == "plain"
+    file.write_text(file.read_text().replace("releve:notify", "releve:notifi"))
+    with pytest.raises(ReleaseError, match="notifi: is not a key"):
+        load(changes.configuration_in(file), file)
 
 
 def test_templates_are_put_in_place_once_and_never_over_something_else(kind: str, tmp_path: Path) -> None:
