@@ -57,9 +57,9 @@ WITH_PULUMI = tools/python-env && PATH="$$PWD/.venv/bin:$$(tools/engine | tail -
 preview:
 	@$(WITH_PULUMI) ./releve gitops preview --stack '$(STACK)'
 
+# RELEVE_APPROVED arrives in the environment, also from make's command line.
 deploy:
-	@RELEVE_APPROVED='$(RELEVE_APPROVED)'; export RELEVE_APPROVED; \
-	$(WITH_PULUMI) ./releve gitops deploy --stack '$(STACK)'
+	@$(WITH_PULUMI) ./releve gitops deploy --stack '$(STACK)'
 
 drift:
 	@$(WITH_PULUMI) ./releve drift --stack '$(STACK)'

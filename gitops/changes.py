@@ -46,7 +46,7 @@ def stacks_of(project: Path = PROJECT) -> list[str]:
 
 
 def configuration_in(file: Path) -> dict[str, str]:
-    """What a stack file holds, as Pulumi would deliver it; in place of each secret there is a word."""
+    """What a stack file holds, as Pulumi would deliver it; in place of each secret there is something of its form."""
     document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     return {
         key: value if isinstance(value, str) else json.dumps(value)
@@ -54,9 +54,10 @@ def configuration_in(file: Path) -> dict[str, str]:
     }
 
 
-def _without_secrets(value: Any) -> Any:
+def _without_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, dict):
         if set(value) == {"secure"}:
-            return "secret"
-        return {key: _without_secrets(part) for key, part in value.items()}
-    return [_without_secrets(part) for part in value] if isinstance(value, list) else value
+            # An address (notify.urls) will do for passwords and variables, too.
+            return "-----BEGIN PRIVATE KEY-----" if name == "privateKey" else "secret://not-read"
+        return {key: _without_secrets(part, key) for key, part in value.items()}
+    return [_without_secrets(part, name) for part in value] if isinstance(value, list) else value

@@ -56,6 +56,9 @@ def planned(stack: str) -> None:
     It is what is approved by letting the next job go on.
     """
     found = Preview.read(stack, Artefacts.of(stack))
+    if not found.succeeded:
+        why = "it waits for the stack that builds to release this tag" if found.waits else "see what it printed"
+        raise ReleaseError(f"the preview of {stack} came to no plan: {why}")
     click.echo(found.approvable)
 
 

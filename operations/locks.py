@@ -7,6 +7,7 @@ import re
 import socket
 from dataclasses import dataclass
 
+from errors import ReleaseError
 from operations import stack as stacks
 from operations.command import ago
 
@@ -41,11 +42,14 @@ class Holder:
 
 
 def holders(stack: str) -> tuple[Holder, ...]:
-    """Those of a stack that exists, where the state is in a bucket, a database or a directory.
+    """Those of a stack, where the state is in a bucket, a database or a directory. Raises ReleaseError: no such stack.
 
     With Pulumi's service always none: it has another way, and says itself who works. Pulumi has no command for it. To
     make a stack that is there is refused, and before that by the lock, which it names.
     """
+    there = stacks.pulumi("stack", "--show-name", "--stack", stack)
+    if there.returncode != 0:
+        raise ReleaseError(f"the stack {stack} cannot be read: {there.stderr.strip().removeprefix('error: ')}")
     refused = stacks.pulumi("stack", "init", stack, "--no-select", "--non-interactive")
     return tuple(
         Holder(user, host, int(process), since) for user, host, process, since in _HELD.findall(refused.stderr)

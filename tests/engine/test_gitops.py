@@ -352,6 +352,16 @@ def test_what_was_approved_is_not_applied_when_something_has_changed_since(repos
     assert work.tag_of("prod") == "1.2.0"
 
 
+def test_a_tag_that_staging_has_yet_to_release_is_waited_for_and_is_no_plan(repository: Repository) -> None:
+    repository.set("prod", "tag", "9.9.9")
+    shown = repository.make("preview", "prod")
+    assert shown.returncode == 0
+    assert "prod waits for the stack that builds to release this tag" in shown.stdout
+    planned = repository.run("./releve", "gitops", "planned", "--stack", "prod")
+    assert planned.returncode != 0
+    assert "the preview of prod came to no plan: it waits for" in planned.stdout
+
+
 @pytest.fixture
 def hold(repository: Repository) -> Iterator[Hold]:
     """Lets what `up` does on the server of staging last as long as it is closed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from configuration.load import load
 from configuration.tree import DEFAULT_TIMEOUTS
 from errors import ReleaseError
 from gitops import changes, install, picture, report, run, sticky
@@ -163,7 +165,11 @@ def test_a_deploy_does_not_wait_longer_than_it_was_told() -> None:
 
 PULUMI = """#!/bin/sh
 # Stands for pulumi: notes what it was asked, and makes a plan as the program does.
-echo "$1" >>"$CALLS"
+case "$*" in
+    *nowhere*) echo "error: no stack named 'nowhere' found" >&2; exit 1 ;;
+    "stack init"*) echo init ;;
+    *) echo "$1" ;;
+esac >>"$CALLS"
 [ "$1" != preview ] || printf '%s' "$PLAN" >"$RELEVE_PLAN_FILE"
 """
 
@@ -188,18 +194,24 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_without_the_approval_of_just_this_plan_nothing_is_deployed(calls: Path, approved: str, why: str) -> None:
     with pytest.raises(ReleaseError, match=re.escape(f"nothing was deployed: {why}, and the plan is {FINGERPRINT}")):
         run.deploy("prod", approved, wait=0)
-    assert calls.read_text().split() == ["stack", "preview"]
+    assert calls.read_text().split() == ["stack", "init", "preview"]
 
 
 def test_what_was_approved_is_rolled_out(calls: Path) -> None:
     assert run.deploy("prod", FINGERPRINT, wait=0) == 0
-    assert calls.read_text().split() == ["stack", "preview", "up"]
+    assert calls.read_text().split() == ["stack", "init", "preview", "up"]
+
+
+def test_who_holds_the_lock_of_a_stack_that_is_not_there_is_not_asked_which_would_make_it(calls: Path) -> None:
+    with pytest.raises(ReleaseError, match="the stack nowhere cannot be read: no stack named 'nowhere' found"):
+        run.deploy("nowhere", FINGERPRINT, wait=0)
+    assert "init" not in calls.read_text()
 
 
 def test_an_empty_plan_needs_no_approval_and_rolls_nothing_out(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAN", json.dumps({"fingerprint": FINGERPRINT, "text": "plan", "empty": True}))
     assert run.deploy("prod", "", wait=0) == 0
-    assert calls.read_text().split() == ["stack", "preview"]
+    assert calls.read_text().split() == ["stack", "init", "preview"]
 
 
 @pytest.fixture
@@ -245,13 +257,30 @@ def test_a_commit_that_is_not_there_is_said(checkout: Path) -> None:
         changes.touched("nowhere", checkout)
 
 
-def test_a_stack_file_is_read_without_its_secrets(tmp_path: Path) -> None:
+STACK_FILE = """\
+config:
+  releve:tag: "1.10"
+  releve:image: {repository: registry.example/shop/app}
+  releve:registry: {username: me, password: {secure: AAAB}}
+  releve:app: {directory: /apps/shop, services: [web]}
+  releve:env: {NAME: {secure: AAAB}, OTHER: plain}
+  releve:notify: {urls: [{secure: AAAB}]}
+  releve:servers:
+    - {name: one, host: shop.example.org, user: deploy, hostKey: HOST_KEY, privateKey: {secure: AAAB}}
+"""
+
+
+def test_a_stack_file_is_checked_without_the_passphrase_of_its_secrets(tmp_path: Path) -> None:
+    host_key = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + bytes(32)
     file = tmp_path / "Pulumi.prod.yaml"
-    file.write_text('config:\n  releve:tag: "1.10"\n  releve:env: {NAME: {secure: AAAB}, OTHER: plain}\n')
-    assert changes.configuration_in(file) == {
-        "releve:tag": "1.10",
-        "releve:env": '{"NAME": "secret", "OTHER": "plain"}',
-    }
+    file.write_text(STACK_FILE.replace("HOST_KEY", f"ssh-ed25519 {base64.b64encode(host_key).decode()}"))
+    checked = load(changes.configuration_in(file), file)
+    assert checked.tag == "1.10"
+    assert checked.env is not None
+    assert checked.env["OTHER"].get_secret_value() == "plain"
+    file.write_text(file.read_text().replace("releve:notify", "releve:notifi"))
+    with pytest.raises(ReleaseError, match="notifi: is not a key"):
+        load(changes.configuration_in(file), file)
 
 
 def test_templates_are_put_in_place_once_and_never_over_something_else(kind: str, tmp_path: Path) -> None:
