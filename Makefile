@@ -62,7 +62,7 @@ deploy:
 	@$(WITH_PULUMI) ./releve gitops deploy --stack '$(STACK)'
 
 drift:
-	@$(WITH_PULUMI) ./releve drift --stack '$(STACK)'
+	@$(WITH_PULUMI) ./releve gitops drift --stack '$(STACK)'
 
 unlock:
 	@$(WITH_PULUMI) ./releve unlock --stack '$(STACK)'

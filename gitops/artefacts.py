@@ -46,6 +46,23 @@ class Artefacts:
         """For GitLab's plan widget."""
         return self.directory / "tfplan.json"
 
+    @property
+    def drift(self) -> Path:
+        """What the last `make drift` found, as JSON."""
+        return self.directory / "drift.json"
+
+    def write_drift(self, status: int, found: str) -> None:
+        """Keeps what `./releve drift` ended with and printed: make itself ends with 2, whatever has failed."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.drift.write_text(json.dumps({"status": status, "found": found}), encoding="utf-8")
+
+    def read_drift(self) -> str:
+        """What differs, in words; "" for nothing. Raises ReleaseError where that is not known."""
+        stored = json.loads(self.drift.read_text(encoding="utf-8")) if self.drift.exists() else {"status": "not run"}
+        if stored["status"] not in (0, 2):
+            raise ReleaseError(f"what differs is not known: ./releve drift ended with {stored['status']}")
+        return str(stored["found"]) if stored["status"] else ""
+
     def clear(self) -> None:
         """Removes what another preview has left: it must not pass for this one's."""
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -29,15 +29,15 @@ def approved(job: Job, stack: str) -> str:
     return found
 
 
-def keep_issue(forge: Forge, stack: str, *, differs: bool, found: str, run: str) -> None:
+def keep_issue(forge: Forge, stack: str, found: str, run: str) -> None:
     """Keeps one issue open while a stack's servers are not as they were released, and none otherwise.
 
-    found: what differs, in words
+    found: what differs, in words; "" for nothing
     run:   where the job's log is
     """
     marked = report.marker(stack)
     before = next((note for note in forge.open_issues(DRIFT_LABEL) if note.body.startswith(marked)), None)
-    if differs:
+    if found:
         fence = "```"
         body = f"{marked}\n{fence}text\n{found.strip().replace(fence, '')}\n{fence}\nFound by {run}"
         forge.open_issue(f"{stack} is not as it was released", body, DRIFT_LABEL, before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -99,15 +101,23 @@ def summary(stack: str) -> None:
 
 @gitops.command()
 @stack_option
-@click.option("--status", type=int, required=True, help="That `make drift` ended with.")
-@click.argument("found", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @failing_in_words
-def issue(stack: str, status: int, found: Path) -> None:
-    """Keep one issue open while a stack is not as it was released. FOUND: what `make drift` printed."""
-    if status not in (0, 2):
-        raise ReleaseError(f"whether {stack} is as it was released is not known: make drift ended with {status}")
+def drift(stack: str) -> None:
+    """Say what is no longer as it was released, as ./releve drift, and leave that in .releve/gitops/<stack>/."""
+    command = [sys.executable, "-m", "operations", "drift", "--stack", stack]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    click.echo(done.stdout, nl=False)
+    Artefacts.of(stack).write_drift(done.returncode, done.stdout)
+    raise SystemExit(done.returncode)
+
+
+@gitops.command()
+@stack_option
+@failing_in_words
+def issue(stack: str) -> None:
+    """Keep one issue open while the last `make drift` says that a stack is not as it was released."""
     job = forge.job()
-    sticky.keep_issue(job.forge, stack, differs=status != 0, found=found.read_text(encoding="utf-8"), run=job.run)
+    sticky.keep_issue(job.forge, stack, Artefacts.of(stack).read_drift(), job.run)
 
 
 @gitops.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -417,3 +418,17 @@ def test_a_killed_deploy_is_named_by_the_next_which_goes_on_once_the_lock_is_rem
     wait_until(lambda: work.unlock("staging").returncode == 0, "the step on the server ends, and the lock is removed")
     assert work.deploy("staging", fingerprint_in(work.make("preview", "staging").stdout)).returncode == 0
     assert work.tag_of("staging") == tag
+
+
+def test_what_the_nightly_look_finds_on_a_server_is_in_an_issue(repository: Repository) -> None:
+    work = repository
+    # Whatever was released to it, it has lost all of it.
+    assert work.release("staging") == 0
+    shutil.rmtree(work.servers["staging"].state)
+    looked = work.pulumi_run("make", "--silent", "drift", "STACK=staging")
+    assert looked.returncode != 0
+    job = work.forge.github(work.home, "c0ffee")
+    assert work.run("./releve", "gitops", "issue", "--stack", "staging", more=job).returncode == 0
+    (issue,) = [issue for issue in work.forge.issues if issue["title"] == "staging is not as it was released"]
+    (what,) = [line for line in looked.stdout.splitlines() if line.startswith("  release: ")]
+    assert what in issue["body"]

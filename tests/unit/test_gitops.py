@@ -94,17 +94,30 @@ def test_one_issue_is_kept_open_while_a_stack_has_drifted_and_closed_when_it_has
 ) -> None:
     mine = job_of(forge, kind, tmp_path)
     for stack, found in (("prod", "disk"), ("staging", "image"), ("prod", "image\n```\n@everyone")):
-        sticky.keep_issue(mine.forge, stack, differs=True, found=found, run=mine.run)
+        sticky.keep_issue(mine.forge, stack, found, mine.run)
     titles = [issue["title"] for issue in forge.issues]
     assert titles == ["prod is not as it was released", "staging is not as it was released"]
     text = forge.issues[0].get("body") or forge.issues[0]["description"]
     assert text.count("```") == 2
     assert mine.run in text
-    sticky.keep_issue(mine.forge, "prod", differs=False, found="", run=mine.run)
+    sticky.keep_issue(mine.forge, "prod", "", mine.run)
     assert [issue["state"] for issue in forge.issues] == ["closed", "open"]
     assert forge.bodies(forge.issues[0]["number"]) == [f"It is as it was released again: {mine.run}"]
-    sticky.keep_issue(mine.forge, "prod", differs=False, found="", run=mine.run)
+    sticky.keep_issue(mine.forge, "prod", "", mine.run)
     assert len(forge.issues) == 2
+
+
+def test_what_could_not_be_looked_at_is_no_drift_and_not_the_absence_of_one(tmp_path: Path) -> None:
+    artefacts = Artefacts(tmp_path / "prod")
+    with pytest.raises(ReleaseError, match="what differs is not known: ./releve drift ended with not run"):
+        artefacts.read_drift()
+    artefacts.write_drift(1, "")
+    with pytest.raises(ReleaseError, match="ended with 1"):
+        artefacts.read_drift()
+    artefacts.write_drift(2, "image: another")
+    assert artefacts.read_drift() == "image: another"
+    artefacts.write_drift(0, "server1  as it was released")
+    assert artefacts.read_drift() == ""
 
 
 def test_a_refusal_of_the_forge_says_what_was_asked_and_where_to_look(forge: ForgeServer, tmp_path: Path) -> None:
