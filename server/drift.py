@@ -49,16 +49,17 @@ def differences(
     project: Project,
     containers: "Sequence[ContainerFacts]",
     *,
+    release: str,
     since: str,
     known: Collection[str],
 ) -> tuple[Difference, ...]:
     """All of them. Raises StepError.
 
     containers: those of the project, as they are now
-    since:      when the release became live
+    release:    the one that serves; since: when it became that
     known:      the services that the Compose file names, those of inactive profiles included
     """
-    kept = releases.directory_of(run, releases.linked(run.state, "current"))
+    kept = releases.directory_of(run, release)
     image = Image.parse(read_line(kept / "image"))
     found = [
         *_other_images(containers, run.request.services, id_of_image(docker, image.pinned) if image else ""),

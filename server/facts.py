@@ -147,8 +147,8 @@ def gather(run: Run, docker: Docker) -> Facts:
     resolved = read_resolved(run, docker)
     project = Project.of(resolved, run.request.services, run.request.one_shots)
     known = json.loads(project_answer(docker, Compose(run.directory), profiles="*").text or "{}").get("services") or {}
-    release = releases.linked(state, "current")
-    since = _changed(state / "releases" / release / "live") if release else ""
+    release = releases.shown(state)
+    since = _since(state, release) if release else ""
     containers = _containers(docker, project.name)
     return Facts(
         directory=str(run.directory),
@@ -169,7 +169,9 @@ def gather(run: Run, docker: Docker) -> Facts:
             for path in sorted((state / "backups").glob("*.dump"))
         ),
         machine=_machine(run, docker, compose),
-        differences=drift.differences(run, docker, project, containers, since=since, known=known) if release else None,
+        differences=drift.differences(run, docker, project, containers, release=release, since=since, known=known)
+        if release
+        else None,
         database=_database(run, docker, project),
         databases=tuple(_lines(state / "databases")),
         restoring=read_line(state / RESTORING),
@@ -177,6 +179,12 @@ def gather(run: Run, docker: Docker) -> Facts:
         unrollable=_unrollable(run, resolved),
         advice=_advice(run, docker, resolved, containers),
     )
+
+
+def _since(state: Path, release: str) -> str:
+    """When it became the one that serves."""
+    is_live = releases.linked(state, "current") == release
+    return _changed(state / "releases" / release / ("live" if is_live else "verified"))
 
 
 def _refusal(run: Run, docker: Docker) -> str:

@@ -98,7 +98,7 @@ def verify(run: Run) -> None:
     docker = run.begin(StepName.VERIFY)
     known = proxies.tell(run, docker, proxies.find(run, docker, web[0]), web[0])
     seen = look(run, docker, unknown_before(run, docker), known, at_page=False)
-    releases.forget_live(run)
+    releases.keep_in_place(run, prepare(run, docker))
     releases.record(run, "released")
     end_restore(run, project)
     health = run.request.health

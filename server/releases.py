@@ -13,11 +13,12 @@ releases/<tag>-<digest12>/  image            repository:tag@digest
                             tasks/           those done, by hash
                             upgrade.json     the tasks that its upgrade asks for
                             version          of the application, where that is known
-                            live             touched when it became the live one
+                            live             touched when it became the live one; verified: by the strategy in-place
                             served-<assets>  it has served, with those settings
                             containers-<hash12>  that `rolling` has made for it, with settings of that hash
 current                     symbolic link to the live release
 previous                    the same for the one before it, whose assets stay published
+in-place                    instead of these two: the release that the strategy of this name has brought
 prepared                    the release that the last `pull` prepared
 """
 
@@ -41,6 +42,8 @@ from server.preparation import Candidate
 from server.request import Image
 from server.run import Run, file_timestamp, read_line, replace_file, timestamp
 
+IN_PLACE = "in-place"
+"""The link to the release that serves by the strategy of this name."""
 USUAL = 5
 """Rollouts of which the next one's downtime is expected to be the median."""
 
@@ -64,8 +67,23 @@ def link(state: Path, which: str, name: str) -> None:
     new.replace(state / which)
 
 
-def forget_live(run: Run) -> None:
-    """A rollout that keeps none has replaced it: the next one records what it finds."""
+def shown(state: Path) -> str:
+    """The name of the release that serves, as far as is known; "" for none of Relève's."""
+    return linked(state, "current") or linked(state, IN_PLACE)
+
+
+def keep_in_place(run: Run, candidate: Candidate) -> None:
+    """The release serves by a strategy that keeps none to go back to: the next one records what it finds.
+
+    What it is compared with later is kept.
+    """
+    _forget_live(run)
+    _keep_files(run, candidate)
+    (directory_of(run) / "verified").touch()
+    link(run.state, IN_PLACE, run.image.release)
+
+
+def _forget_live(run: Run) -> None:
     for name in ("current", "previous"):
         (run.state / name).unlink(missing_ok=True)
     shutil.rmtree(run.transaction, ignore_errors=True)
@@ -135,11 +153,7 @@ def record_found(run: Run, found: Found, compose: Path) -> str:
 def keep(run: Run, candidate: Candidate) -> None:
     """The release serves: it is the live one from now on."""
     directory = directory_of(run)
-    shutil.copy2(candidate.files.compose, directory / "compose.yml")
-    if candidate.environment is None:
-        (directory / "env").unlink(missing_ok=True)
-    else:
-        environment.write(directory / "env", candidate.environment)
+    _keep_files(run, candidate)
     (directory / "schema").write_text(f"{schema(run.state)}\n")
     if run.request.assets.paths:
         (directory / "assets").write_text(f"{candidate.prepared.assets}\n")
@@ -150,6 +164,16 @@ def keep(run: Run, candidate: Candidate) -> None:
     if current and current != run.image.release:
         link(run.state, "previous", current)
     link(run.state, "current", run.image.release)
+    (run.state / IN_PLACE).unlink(missing_ok=True)
+
+
+def _keep_files(run: Run, candidate: Candidate) -> None:
+    directory = directory_of(run)
+    shutil.copy2(candidate.files.compose, directory / "compose.yml")
+    if candidate.environment is None:
+        (directory / "env").unlink(missing_ok=True)
+    else:
+        environment.write(directory / "env", candidate.environment)
 
 
 def has_served(run: Run, candidate: Candidate) -> bool:

@@ -132,3 +132,24 @@ def test_what_cannot_be_told_is_explained_in_dockers_words_and_leaves_no_trace(
     assert said in result.errors
     assert remedy in result.errors
     assert sorted(server.directory.rglob("*")) == before
+
+
+def test_a_release_in_place_is_told_of_and_compared_with_as_well(server: Server) -> None:
+    for step in ("pull", "stop", "up", "verify"):
+        assert server.run(step, strategy=Strategy.IN_PLACE).status == 0
+    found = told(server.run("facts"))
+    assert (found.release, found.image, found.previous) == (RELEASE.release, str(RELEASE), "")
+    assert found.since
+    assert found.differences == ()
+    text = server.compose_file.read_text()
+    server.compose_file.write_text(text.replace("image: nginx:1", "image: nginx:2"))
+    assert [it.item for it in told(server.run("facts")).differences or ()] == ["Compose file"]
+
+
+def test_a_release_in_place_is_no_longer_told_of_once_another_strategy_has_brought_one(server: Server) -> None:
+    for step in ("pull", "stop", "up", "verify"):
+        assert server.run(step, strategy=Strategy.IN_PLACE).status == 0
+    for step in ("pull", "up"):
+        assert server.run(step).status == 0
+    assert not (server.state / "in-place").exists()
+    assert told(server.run("facts")).release == RELEASE.release
