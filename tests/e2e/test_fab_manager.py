@@ -92,7 +92,7 @@ def test_an_installation_made_by_hand_is_upgraded_over_migrations_with_a_dump_an
     assert "<strong>6.5.10</strong>" in application.page()
     assert set(application.asset_statuses().values()) == {200}
     # Both tasks of the changelog, in its order; the first has filled what the migration has added.
-    done_at = [done.output.index(f"done: rails fablab:{task}") for task in TASKS]
+    done_at = [done.output.index(f"done: bundle exec rails fablab:{task}") for task in TASKS]
     assert done_at == sorted(done_at)
     assert application.sql("SELECT count(*) FROM visits WHERE place IS NULL") == "0"
     # Compose recreates what is tied to the application; that is known before.
