@@ -287,8 +287,13 @@ def settle(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str
         # One slow answer is none of a release that died.
         if time.monotonic() - bad_since >= PATIENCE:
             raise failure_with_logs(run, docker, f"'{run.request.web}' was healthy and no longer is: {gate.problem}.")
-    _check_pages(run, docker, gate, watch, web, insists=False)
     run.tell("watched it for {seconds} s", seconds=seconds)
+
+
+def check_again(run: Run, docker: Docker, gate: Gate, watch: Watch, web: Sequence[str]) -> None:
+    """The pages of health.checks at the end of health.settle, where nobody is disturbed by that. Raises Failure."""
+    if run.request.health.settle:
+        _check_pages(run, docker, gate, watch, web, insists=False)
 
 
 def pause_until(moment: float) -> None:

@@ -16,7 +16,7 @@ from server.commands import Docker
 from server.containers import Compose, listing
 from server.database import Database, migrates, note_dumps
 from server.errors import Failure, Refusal, StepError, Terminated, Told
-from server.health import Gate, await_health, image_id, look_at, require_containers, settle
+from server.health import Gate, await_health, check_again, image_id, look_at, require_containers, settle
 from server.others import tell_left_behind
 from server.placement import own_compose, put_first_in_place, require_in_place
 from server.preparation import PREPARE_AGAIN, Candidate, name_release, prepare, require_prepared
@@ -88,6 +88,7 @@ class Switch:
             f"the services run {run.image.digest}, and '{run.request.web}' answers {health.status} on {health.path}"
         )
         settle(run, docker, gate, watch, web)
+        check_again(run, docker, gate, watch, web)
 
     def switch_back(self, rollout: Rollout, docker: Docker, project: Project) -> None:
         """Until the old release serves again; the files are its own already. Raises StepError."""

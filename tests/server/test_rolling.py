@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from server import sockets
-from server.request import Assets, Database, Migrations, Strategy
+from server.request import Assets, Check, Database, Migrations, Strategy
 from tests.server.http_server import Asked, Pieces, response
 from tests.server.server import DIGEST, IMAGE, MakeServer, Result, Server, compiling, side_by_side
 from tests.server.test_staged import MIGRATE, PENDING, WRITES, history
@@ -653,3 +653,20 @@ def test_a_connection_that_the_application_has_not_accepted_is_seen_as_long_as_i
                 assert not sockets.someone_waits(os.getpid(), address[1])
                 assert sockets.someone_is_connected(os.getpid(), address[1])
     assert not sockets.someone_listens(os.getpid(), address[1])
+
+
+def test_a_page_that_costs_something_is_asked_for_once_before_the_proxies_reach_the_new_container(
+    prepared: Server,
+) -> None:
+    chain = prepared.stubs / f"chain-{PROXY}"
+    shut_out: list[bool] = []
+
+    def answer(it: Asked) -> Pieces:
+        if it.target == "/status":
+            shut_out.append(ADDRESS[NEW] in chain.read_text())
+        return response(200, "well")
+
+    prepared.application.answer = answer
+    result = run(slowly(prepared), "up", health=prepared.health(settle=1, checks=(Check("/status", 200),)))
+    assert result.status == 0, result
+    assert shut_out == [True]
