@@ -31,10 +31,10 @@ demo:
 test: lint
 	$(PYTHON) -m pytest --numprocesses 3 --dist loadfile tests/unit tests/server tests/engine tests/e2e
 
-# Not these of tests/server: each of their cases starts the program and docker's stub many times.
-LONG = rolling trial compose_file health_gate install connection_lock_and_log
+# Of tests/server a few: each of its cases starts the program and docker's stub many times.
+QUICK = requests profiles pull_policy kept_images
 test-fast: lint
-	$(PYTHON) -m pytest --numprocesses 2 tests/unit tests/server $(LONG:%=--ignore=tests/server/test_%.py)
+	$(PYTHON) -m pytest --numprocesses 2 tests/unit $(QUICK:%=tests/server/test_%.py)
 
 lint:
 	tools/python-env
