@@ -33,8 +33,6 @@ from server.upgrade import version_of
 
 READS = 5
 """Attempts to read the state."""
-APPROVED = "RELEVE_APPROVED"
-"""The environment variable with the fingerprint of the plan that was approved."""
 
 
 def read_state() -> Mapping[str, Mapping[str, Any]]:
@@ -89,13 +87,13 @@ class Announcement:
             raise ReleaseError(
                 "\n".join([_("the release is refused, and nothing was built or changed:"), *made.obstacles])
             )
-        approved = os.environ.get(APPROVED)
+        approved = os.environ.get(plan.APPROVED)
         if approved and approved != made.fingerprint and not pulumi.runtime.is_dry_run():
             raise ReleaseError(
                 _(
                     "this is not what was approved: {variable} is {approved}, and the plan is {fingerprint}:\n"
                     "{plan}\nNothing was built or changed. Preview again, and have that approved.",
-                    variable=APPROVED,
+                    variable=plan.APPROVED,
                     approved=approved,
                     fingerprint=made.fingerprint,
                     plan=made.text(),

@@ -34,6 +34,19 @@ def is_secure(value: object) -> bool:
     return isinstance(value, Mapping) and list(value) == [SECURE]
 
 
+def without_secrets(value: Any, key: str = "") -> Any:
+    """What a stack file holds, with texts in the place of what is encrypted that may stand there.
+
+    key: under which it stands
+    """
+    if is_secure(value):
+        # An address (notify.urls) will do for passwords and variables, too.
+        return "-----BEGIN OPENSSH PRIVATE KEY-----" if key == "privateKey" else "secret://secret"
+    if isinstance(value, Mapping):
+        return {name: without_secrets(part, name) for name, part in value.items()}
+    return [without_secrets(part, key) for part in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True)
 class _Layers:
     """What is written at one place: by the stack, and by the preset under it. names: of the two."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from configuration.effective import without_secrets
+from configuration.load import delivered
 from errors import ReleaseError
 from operations.stack import PROJECT
 
@@ -48,16 +48,4 @@ def stacks_of(project: Path = PROJECT) -> list[str]:
 def configuration_in(file: Path) -> dict[str, str]:
     """What a stack file holds, as Pulumi would deliver it; in place of each secret there is something of its form."""
     document = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    return {
-        key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in _without_secrets(document.get("config") or {}).items()
-    }
-
-
-def _without_secrets(value: Any, name: str = "") -> Any:
-    if isinstance(value, dict):
-        if set(value) == {"secure"}:
-            # An address (notify.urls) will do for passwords and variables, too.
-            return "-----BEGIN PRIVATE KEY-----" if name == "privateKey" else "secret://not-read"
-        return {key: _without_secrets(part, key) for key, part in value.items()}
-    return [_without_secrets(part, name) for part in value] if isinstance(value, list) else value
+    return delivered(without_secrets(document.get("config") or {}))

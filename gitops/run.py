@@ -44,15 +44,15 @@ def deploy(stack: str, approved: str, wait: float) -> int:
     if found.is_empty:
         return 0
     if approved != found.fingerprint:
-        given = f"what was approved is {approved}" if approved else "nothing was approved (RELEVE_APPROVED is not set)"
+        given = f"what was approved is {approved}" if approved else f"nothing was approved ({plan.APPROVED} is not set)"
         raise ReleaseError(
             f"nothing was deployed: {given}, and the plan is {found.fingerprint}. Something has changed in between: "
             f"the configuration, the image of the tag, a secret, the program, or what {stack} runs. Look at the plan "
-            f"above; if it is what you want:  make deploy STACK={stack} RELEVE_APPROVED={found.fingerprint}"
+            f"above; if it is what you want:  make deploy STACK={stack} {plan.APPROVED}={found.fingerprint}"
         )
     words = ["up", "--stack", stack, "--yes", "--skip-preview", "--non-interactive", "--color", "never"]
     # The program compares once more, with the state as it is by then.
-    return _tee(words, Artefacts.of(stack, PROJECT).directory / "deploy.log", {"RELEVE_APPROVED": approved})
+    return _tee(words, Artefacts.of(stack, PROJECT).directory / "deploy.log", {plan.APPROVED: approved})
 
 
 def await_lock(
@@ -83,7 +83,7 @@ def _tee(words: list[str], log: Path, more: dict[str, str]) -> int:
     """Runs pulumi; what it prints goes to this terminal and to a file, line by line."""
     command = ["pulumi", *words, "--policy-pack", str(PACK)]
     # Approved is only what `deploy` compares.
-    environment = {**{name: value for name, value in os.environ.items() if name != "RELEVE_APPROVED"}, **more}
+    environment = {**{name: value for name, value in os.environ.items() if name != plan.APPROVED}, **more}
     try:
         process = subprocess.Popen(
             command,

@@ -15,6 +15,7 @@ from gitops import changes, forge, install, report, run, sticky
 from gitops.artefacts import Artefacts, Preview
 from operations.command import console, failing_in_words
 from operations.stack import PROJECT
+from release.plan import APPROVED
 
 stack_option = click.option("--stack", "-s", metavar="NAME", required=True, help="The stack.")
 HOUR = 3600
@@ -66,7 +67,7 @@ def planned(stack: str) -> None:
 
 @gitops.command()
 @stack_option
-@click.option("--approved", metavar="FINGERPRINT", envvar="RELEVE_APPROVED", default="", help="Of the plan.")
+@click.option("--approved", metavar="FINGERPRINT", envvar=APPROVED, default="", help="Of the plan.")
 @click.option("--wait", metavar="SECONDS", default=HOUR, show_default=True, help="For another rollout to end.")
 @failing_in_words
 def deploy(stack: str, approved: str, wait: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from configuration.effective import is_secure
+from configuration.effective import without_secrets
 from configuration.load import PREFIX, ConfigurationError, delivered
 from configuration.load import load as validated
 from configuration.tree import ServerSettings, Settings
@@ -89,9 +89,9 @@ def configuration(name: str) -> tuple[Settings, dict[str, Any]]:
     is_whole = "environment" not in document
     try:
         if is_whole:
-            return validated(delivered(_without_secrets(written)), file_of(name)), _own(written)
+            return validated(delivered(without_secrets(written)), file_of(name)), _own(written)
     except ConfigurationError:
-        if _without_secrets(written) == written:
+        if without_secrets(written) == written:
             raise
     decrypted = _decrypted(name)
     # What is encrypted stays so for whoever shows it.
@@ -113,15 +113,6 @@ def _decrypted(name: str) -> dict[str, Any]:
         "config", "--stack", name, "--json", "--show-secrets", failing=_("the stack {stack} cannot be read", stack=name)
     )
     return {key: entry.get("objectValue", entry.get("value")) for key, entry in entries.items()}
-
-
-def _without_secrets(value: Any, key: str = "") -> Any:
-    """With texts that may stand in their places."""
-    if is_secure(value):
-        return "-----BEGIN OPENSSH PRIVATE KEY-----" if key == "privateKey" else "secret://secret"
-    if isinstance(value, Mapping):
-        return {name: _without_secrets(part, name) for name, part in value.items()}
-    return [_without_secrets(part, key) for part in value] if isinstance(value, list) else value
 
 
 def selected() -> str:

@@ -23,6 +23,8 @@ from server.request import AssetsFrom, Image, StepName, Strategy, tag_of
 
 BUILDING = ("build", "check", "smoke-test", "publish")
 """What is done here before the servers' turn, where the image is built."""
+APPROVED = "RELEVE_APPROVED"
+"""The environment variable with the fingerprint of the plan that was approved."""
 FILE = "RELEVE_PLAN_FILE"
 """The environment variable that names a file for the plan as JSON: ./releve plan reads it."""
 _RECREATED = re.compile(r"notice: (\S+) will be (?:recreated|restarted), too")
@@ -167,7 +169,7 @@ class Plan:
         lines = [line for server in self.servers for line in _lines(server)]
         if self.is_empty:
             return "\n".join(lines)
-        last = f"{_('fingerprint'):<13} {self.fingerprint}   (RELEVE_APPROVED={self.fingerprint} pulumi up)"
+        last = f"{_('fingerprint'):<13} {self.fingerprint}   ({APPROVED}={self.fingerprint} pulumi up)"
         return "\n".join([*lines, last])
 
 

@@ -86,6 +86,13 @@ def services_in(text: str) -> dict[str, Any]:
         return {}
 
 
+def files_named(service: Mapping[str, Any], key: str) -> list[str]:
+    """The files that a service names under `env_file` or `label_file`, as they are written: one, or a list."""
+    entries = service.get(key) or ()
+    listed = entries if isinstance(entries, (list, tuple)) else [entries]
+    return [str(entry.get("path", "") if isinstance(entry, dict) else entry) for entry in listed]
+
+
 def refuse_parts(text: str) -> None:
     """Raises ComposeFileError where the file is put together from others, which may set the image."""
     try:

@@ -252,9 +252,7 @@ def _referred_files(texts: Iterable[str]) -> tuple[tuple[str, ...], bool]:
     for text in texts:
         for service in compose_file.services_in(text).values():
             for key in ("env_file", "label_file"):
-                entries = (service or {}).get(key) or ()
-                listed = entries if isinstance(entries, (list, tuple)) else [entries]
-                found += [str(entry.get("path", "") if isinstance(entry, dict) else entry) for entry in listed]
+                found += compose_file.files_named(service or {}, key)
     return tuple(dict.fromkeys(found)), not any("$" in name for name in found)
 
 

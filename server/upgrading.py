@@ -139,12 +139,10 @@ def _where(run: Run, candidate: Candidate) -> str:
     from server import compose_file  # noqa: PLC0415 - PyYAML takes a while, and few releases need new variables
 
     service = compose_file.services_in(candidate.file.read_text()).get(run.request.web) or {}
-    entries = service.get("env_file") or ()
-    listed = entries if isinstance(entries, (list, tuple)) else [entries]
-    if not listed:
+    named = compose_file.files_named(service, "env_file")
+    if not named:
         return f"`environment:` of '{run.request.web}' in the Compose file"
-    named = listed[-1].get("path", "") if isinstance(listed[-1], dict) else listed[-1]
-    file = os.path.normpath(run.directory / str(named))
+    file = os.path.normpath(run.directory / named[-1])
     if file == str(run.directory / FILE) and run.request.keeps_environment:
         return "`env` of the stack's configuration"
     return file

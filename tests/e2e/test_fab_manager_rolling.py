@@ -14,19 +14,15 @@ import pytest
 import yaml
 
 from benchmark.visitors import Kind, visitors
+from tests.commands import blocks
 from tests.e2e.conftest import PORTS, Deployment
 from tests.e2e.harness import CHECKOUT, Application, Project, Sandbox, fab_manager, set_variable
 
 pytestmark = pytest.mark.e2e
 
-DOCUMENT = (CHECKOUT / "docs/fab-manager.md").read_text()
+DOCUMENT = CHECKOUT / "docs/fab-manager.md"
 REQUESTS = 2_000
 FILES = ("docker-compose.yml", "config/nginx/fabmanager.conf")
-
-
-def blocks(language: str) -> list[str]:
-    """What the document has in blocks of that language."""
-    return re.findall(rf"```{language}\n(.*?)```", DOCUMENT, re.DOTALL)
 
 
 def doctor(project: Project) -> str:
@@ -56,7 +52,7 @@ def deployment(stock: Deployment, tmp_path_factory: pytest.TempPathFactory) -> D
     set_variable(application)
     project.release("6.5.10")  # by `staged`: it has migrations
     apply(application, tmp_path_factory.mktemp("changed"))
-    text = yaml.safe_load(blocks("yaml")[0])["releve:app"]
+    text = yaml.safe_load(blocks(DOCUMENT, "yaml")[0])["releve:app"]
     project.config["releve:app"] |= text
     project.write()
     until = time.monotonic() + 90
@@ -75,10 +71,10 @@ def apply(application: Application, directory: Path) -> None:
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(application.read(name))
     git = ["git", "apply", "--unidiff-zero", "-p0"]
-    subprocess.run(git, cwd=directory, input="".join(blocks("diff")), text=True, check=True)
+    subprocess.run(git, cwd=directory, input="".join(blocks(DOCUMENT, "diff")), text=True, check=True)
     for name in FILES:
         application.write((directory / name).read_text(), name)
-    commands = re.findall(r"(?m)^    (docker compose .*)$", DOCUMENT)
+    commands = re.findall(r"(?m)^    (docker compose .*)$", DOCUMENT.read_text())
     assert len(commands) == 2
     application.sandbox.on_server("sh", "-euc", f"cd {application.directory}\n" + "\n".join(commands))
 

@@ -11,10 +11,10 @@ import pulumi.runtime
 import pytest
 from pydantic import SecretStr
 
-from components.plan import APPROVED, Announcement
+from components.plan import Announcement
 from configuration.tree import Settings
 from errors import ReleaseError
-from release.plan import FILE
+from release.plan import APPROVED, FILE
 from tests.unit.test_plan import NEW, configured, state, target
 
 pytestmark = pytest.mark.unit
